@@ -1,0 +1,131 @@
+"""The five arrows, and the `Run` that each is given beside its arguments."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from engram.core.finding import Finding
+from engram.core.paper import Paper
+from engram.core.scores import Scores
+from engram.core.signals import TokenSignals
+from engram.core.split import Split
+from engram.core.target import Access, Draft, Target
+
+
+class Run(Protocol):
+    """What an arrow may ask for: randomness, a place, a device, stored answers, other targets."""
+
+    @property
+    def seed(self) -> int:
+        """Root of the random streams."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where to compute: "cpu", "cuda", "cuda:1", ..."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for checkpoints; the same one when a killed run is started again."""
+        ...
+
+    def stream(self, *path: str | int) -> np.random.Generator:
+        """The random stream of one purpose."""
+        ...
+
+    def tokens(self, target: Target, split: Split) -> TokenSignals:
+        """Token signals of a language model on these records: computed once, then stored."""
+        ...
+
+    def losses(self, target: Target, split: Split) -> np.ndarray:
+        """Per-record losses of any family; (n,)."""
+        ...
+
+    def logits(self, target: Target, split: Split) -> np.ndarray:
+        """Class logits of a classifier; (n, classes)."""
+        ...
+
+    def fit(self, recipe: Any, split: Split) -> Target:
+        """Another target, trained on `split` or found in the store."""
+        ...
+
+    def target(self, where: str) -> Target:
+        """A target that the user named: a folder of ours, a model folder or a model's name."""
+        ...
+
+    def log(self, **entry: float | int | str) -> None:
+        """Add one line to the run's log."""
+        ...
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Tell whoever watches how far this is."""
+        ...
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Split -> Split."""
+
+    paper: ClassVar[Paper]
+
+    def __call__(self, split: Split, run: Run) -> Split:
+        """Return the changed records."""
+        ...
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """Split -> Target (a draft of it: the engine writes the ledger)."""
+
+    paper: ClassVar[Paper]
+    family: ClassVar[str]
+
+    def __call__(self, split: Split, run: Run) -> Draft:
+        """Train on every record of `split`, and on nothing else."""
+        ...
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """Target -> Target, told what to keep and maybe what to forget."""
+
+    paper: ClassVar[Paper]
+    families: ClassVar[frozenset[str]]
+
+    def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:
+        """Return a changed model; the given target stays as it is."""
+        ...
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Target x Split -> Scores; higher always means more likely memorised.
+
+    `needs` names the stored answers it reads: "tokens", "losses" or "logits".
+    """
+
+    paper: ClassVar[Paper]
+    needs: ClassVar[frozenset[str]]
+    access: ClassVar[Access]
+
+    def __call__(self, target: Target, split: Split, run: Run) -> Scores:
+        """Score every record of `split`, which says nothing of membership."""
+        ...
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """Target x Split -> Findings about the target as a whole."""
+
+    paper: ClassVar[Paper]
+    needs: ClassVar[frozenset[str]]
+    access: ClassVar[Access]
+
+    def __call__(
+        self, target: Target, splits: Mapping[str, Split], run: Run
+    ) -> tuple[Finding, ...]:
+        """Measure on the splits that it is given, by name: "members", "outsiders", ..."""
+        ...

@@ -1,0 +1,137 @@
+"""Which record a target was trained on, held out from, had planted, or forgot - and whose it is.
+
+The engine writes it, never a recipe, so no recipe can skip it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engram.core.errors import EngramError
+from engram.core.split import Split
+
+Role = Literal["trained", "held-out", "forgotten"]
+FILE = "ledger.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """One row a record: its id, content digest, owner, role, and whether it is a planted canary."""
+
+    ids: tuple[str, ...]
+    digests: tuple[str, ...]
+    owners: tuple[str, ...] | None
+    roles: tuple[Role, ...]
+    canaries: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.roles) - set(get_args(Role)):
+            raise EngramError(f"the ledger has unknown roles: {', '.join(sorted(unknown))}")
+        if len(set(self.ids)) != len(self.ids):
+            raise EngramError("the ledger names a record twice")
+
+    @classmethod
+    def of(cls, split: Split, trained: np.ndarray) -> "Ledger":
+        """A new target's ledger: records of `split` where `trained` is true, the rest held out."""
+        return cls(
+            split.ids,
+            split.digests,
+            split.owners,
+            tuple("trained" if t else "held-out" for t in trained),
+            split.canaries or (False,) * len(split),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {record: row for row, record in enumerate(self.ids)}
+
+    def having(self, role: Role) -> tuple[str, ...]:
+        """Ids of the records with this role."""
+        return tuple(i for i, r in zip(self.ids, self.roles, strict=True) if r == role)
+
+    def of_owner(self, owner: str) -> tuple[str, ...]:
+        """Ids of the trained records of one owner."""
+        if self.owners is None:
+            raise EngramError(
+                "this target's ledger knows no owners",
+                hint="name the records with --ids or --records, or train on data that has "
+                "an `owner` column",
+            )
+        rows = zip(self.ids, self.owners, self.roles, strict=True)
+        return tuple(i for i, o, r in rows if o == owner and r == "trained")
+
+    def forgetting(self, ids: tuple[str, ...]) -> "Ledger":
+        """The same ledger with these records' role set to forgotten."""
+        gone = set(ids)
+        if unknown := gone - set(self.having("trained")):
+            raise EngramError(
+                f"{len(unknown)} records to forget were not trained on ({sorted(unknown)[0]!r})",
+                hint="`ledger.parquet` lists the trained records",
+            )
+        rows = zip(self.ids, self.roles, strict=True)
+        roles: tuple[Role, ...] = tuple("forgotten" if i in gone else r for i, r in rows)
+        return Ledger(self.ids, self.digests, self.owners, roles, self.canaries)
+
+    def check(self, split: Split) -> None:
+        """Raise where `split` is not the data that this ledger was written for.
+
+        Every ledger record must be in `split` with the same content.
+        """
+        found = dict(zip(split.ids, split.digests, strict=True))
+        missing = [i for i in self.ids if i not in found]
+        rows = zip(self.ids, self.digests, strict=True)
+        changed = [i for i, digest in rows if i in found and found[i] != digest]
+        if missing or changed:
+            bad = (missing or changed)[0]
+            raise EngramError(
+                f"the ledger does not match {split.name!r}: {len(missing)} of its {len(self)} "
+                f"records are missing and {len(changed)} have changed (first: {bad!r})",
+                hint="give the data that the target was trained on with --data, or audit with "
+                "--members and --outsiders",
+            )
+
+    def split(self, data: Split, role: Role) -> Split:
+        """The records of `data` that have this role, named after it."""
+        return data.select(self.having(role), name=role)
+
+    def save(self, folder: Path) -> None:
+        """Write `ledger.parquet`."""
+        owners = [None] * len(self) if self.owners is None else list(self.owners)
+        table = pa.table(
+            {
+                "id": pa.array(self.ids, pa.string()),
+                "digest": pa.array(self.digests, pa.string()),
+                "owner": pa.array(owners, pa.string()),
+                "role": pa.array(self.roles, pa.string()),
+                "canary": pa.array(self.canaries, pa.bool_()),
+            }
+        )
+        pq.write_table(table, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Ledger":
+        """Read `ledger.parquet`."""
+        try:
+            table = pq.read_table(folder / FILE)
+            columns = {name: table.column(name).to_pylist() for name in table.column_names}
+            owners = columns["owner"]
+            return cls(
+                tuple(columns["id"]),
+                tuple(columns["digest"]),
+                None if all(o is None for o in owners) and owners else tuple(owners),
+                tuple(columns["role"]),
+                tuple(columns["canary"]),
+            )
+        except (OSError, KeyError, pa.ArrowException) as problem:
+            raise EngramError(
+                f"the ledger in {folder} cannot be read ({type(problem).__name__}: {problem})",
+                hint="the folder may be damaged; train the target again",
+            ) from None

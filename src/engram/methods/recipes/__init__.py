@@ -1,0 +1,1 @@
+"""The recipes: one file each; the file's name is the method's name."""
