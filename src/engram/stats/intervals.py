@@ -102,7 +102,7 @@ def _resampled_means(
 def _bca_tails(
     values: Float[np.ndarray, " n"], means: Float[np.ndarray, " resamples"]
 ) -> Float[np.ndarray, " 2"]:
-    """Which quantiles of the resampled means bound the interval (Efron 1987, eq. 6.8)."""
+    """Which quantiles of the resampled means bound the interval (Efron and Tibshirani 1993, eq. 14.10)."""
     from scipy.special import ndtr, ndtri
 
     centred = values - values.mean()
@@ -110,9 +110,10 @@ def _bca_tails(
     tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if spread == 0.0:
         return tails
-    # Acceleration: for a mean the jackknife influence of a value is its distance from the mean.
+    # Eq. 14.15: for a mean the jackknife influence of a value is its distance from the mean.
     acceleration = float((centred**3).sum()) / (6 * spread**1.5)
     share_below = (np.mean(means < values.mean()) + np.mean(means <= values.mean())) / 2
+    # Eq. 14.14; ties count half, and the clip keeps the quantile finite.
     bias = ndtri(np.clip(share_below, 0.5 / len(means), 1 - 0.5 / len(means)))
     shifted = bias + ndtri(tails)
     return ndtr(bias + shifted / (1 - acceleration * shifted))

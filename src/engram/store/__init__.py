@@ -1,0 +1,21 @@
+"""Run folders, their ids, and a rebuildable index over them."""
+
+from engram.store.folders import (
+    LOG,
+    RECORD,
+    TARGET,
+    default_root,
+    disk_errors,
+    is_complete,
+    load_record,
+    read_json,
+    run_id,
+    save_record,
+    write_json,
+)
+from engram.store.index import Row, add, reindex, rows
+
+__all__ = [
+    "LOG", "RECORD", "TARGET", "Row", "add", "default_root", "disk_errors", "is_complete",
+    "load_record", "read_json", "reindex", "rows", "run_id", "save_record", "write_json",
+]  # fmt: skip
