@@ -30,6 +30,8 @@ class Lineage:
         parent: Fingerprint of the base or edited target; "" where there is none.
         base: Where that base or edited target was found, as given.
         code: Version of Engram.
+        history: The lineages (without history) of the targets that edits started from, oldest
+            first; the first of them is the recipe's.
     """
 
     method: str = ""
@@ -42,6 +44,15 @@ class Lineage:
     parent: str = ""
     base: str = ""
     code: str = ""
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    def own(self) -> dict[str, Any]:
+        """This step alone, without what went before."""
+        return asdict(replace(self, history=()))
+
+    def recipe(self) -> "Lineage":
+        """The step that trained the model, before any edit."""
+        return Lineage(**self.history[0]) if self.history else self
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

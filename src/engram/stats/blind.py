@@ -156,7 +156,7 @@ def fit_logistic(
     """Logistic regression with balanced classes; dense or sparse features."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000, tol=1e-3)
+    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=5000, tol=1e-6)
     return model.fit(features, is_member).decision_function
 
 

@@ -91,8 +91,7 @@ def load_record(folder: Path) -> dict[str, Any]:
     if not is_complete(folder):
         raise EngramError(
             f"{folder} is not a finished run: it has no {RECORD}",
-            hint="`engram ls runs` lists the finished ones; start the same command again "
-            "to resume",
+            hint="`engram ls runs` lists the finished ones; start the same command again to resume",
         )
     return read_json(folder / RECORD)
 

@@ -1,0 +1,176 @@
+"""The `Run` that every arrow is given: named randomness, stored answers, other targets."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engram import families, signals
+from engram.core import EngramError, Split, Target, TokenSignals, stream
+from engram.engine import targets
+from engram.store import LOG, default_root, disk_errors
+
+Watch = Callable[[int, int, str], None]
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a language model reads records.
+
+    Attributes:
+        batch_tokens: Tokens in one forward pass, padding included.
+        stride: Tokens by which windows over a long record advance; 0: half the window.
+        window: Tokens that the model sees at once; 0: all that it can.
+        long: "window" reads records longer than that in strided windows; "refuse" names them.
+    """
+
+    batch_tokens: int = 4096
+    stride: int = 0
+    window: int = 0
+    long: str = "window"
+
+    def __post_init__(self) -> None:
+        if self.long not in ("window", "refuse"):
+            raise EngramError(
+                f"long is {self.long!r}, but must be window or refuse",
+                hint="window reads long records piece by piece, with overlap",
+            )
+        for name in ("batch_tokens", "stride", "window"):
+            if getattr(self, name) < 0:
+                raise EngramError(
+                    f"{name} is {getattr(self, name)}, but must not be negative",
+                    hint="0 lets the model decide",
+                )
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """One run of the engine; implements `engram.core.Run`.
+
+    Attributes:
+        seed: Root of all random streams.
+        device: "cpu", "cuda", "cuda:1", ...
+        root: The store: signals and fitted targets are kept and found there.
+        scratch: Checkpoints of the work in progress.
+        reading: How language models read records.
+        watch: Called with (done, total, what) as work goes on.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    root: Path = field(default_factory=default_root)
+    scratch: Path = field(default_factory=lambda: default_root() / "scratch")
+    reading: Reading = field(default_factory=Reading)
+    watch: Watch = silent
+    _opened: dict[str, Target] = field(default_factory=dict, compare=False)
+    _answers: dict[tuple[str, ...], Any] = field(default_factory=dict, compare=False)
+
+    def stream(self, *path: str | int) -> np.random.Generator:
+        """The random stream of one purpose."""
+        return stream(self.seed, *path)
+
+    def tokens(self, target: Target, split: Split) -> TokenSignals:
+        """Token signals: from memory, else from disk, else by one pass of the model."""
+        key = (target.fingerprint, split.fingerprint, "tokens")
+        if key not in self._answers:
+            self._answers[key] = self._pass(target, split)
+        return self._answers[key]
+
+    def _pass(self, target: Target, split: Split) -> TokenSignals:
+        if "tokens" not in families.find(target.family).answers:
+            raise EngramError(
+                f"target {target.name!r} is a {target.family}, which has no tokens",
+                hint="choose attacks that need losses or logits: `engram ls attacks`",
+            )
+        target.require("logits", "reading tokens")
+        reading = self.reading
+        with disk_errors(self.root):
+            return signals.token_signals(
+                target.model,
+                split,
+                self.root / "signals",
+                target=target.fingerprint,
+                batch_tokens=reading.batch_tokens,
+                stride=reading.stride,
+                window=reading.window,
+                long=reading.long,
+                progress=self.progress,
+            )
+
+    def losses(self, target: Target, split: Split) -> np.ndarray:
+        """Per-record losses; for language models from the token signals."""
+        if "tokens" in families.find(target.family).answers:
+            return self.tokens(target, split).losses()
+        return self._array(target, split, "losses")
+
+    def logits(self, target: Target, split: Split) -> np.ndarray:
+        """Class logits; (n, classes)."""
+        if "logits" not in families.find(target.family).answers:
+            raise EngramError(
+                f"target {target.name!r} is a {target.family}, which has no class logits",
+                hint="`engram ls attacks` says what each attack needs",
+            )
+        return self._array(target, split, "logits")
+
+    def _array(self, target: Target, split: Split, what: str) -> np.ndarray:
+        key = (target.fingerprint, split.fingerprint, what)
+        if key not in self._answers:
+            folder = self.root / "signals"
+            path = folder / f"{what}-{target.fingerprint}-{split.fingerprint}.npy"
+            if not path.is_file():
+                answer = getattr(families.find(target.family), what)(target.model, split)
+                part = path.with_suffix(".part.npy")
+                with disk_errors(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    np.save(part, np.asarray(answer), allow_pickle=False)
+                    part.replace(path)
+            self._answers[key] = np.load(path, allow_pickle=False)
+        return self._answers[key]
+
+    def fit(self, recipe: Any, split: Split) -> Target:
+        """Train another target on all of `split`, or find it in the store."""
+        from engram.engine.train import train_on
+
+        everything = np.ones(len(split), bool)
+        return train_on(recipe, split, everything, self, source=split.name)
+
+    def target(self, where: str) -> Target:
+        """A target that the user named; opened once."""
+        if where not in self._opened:
+            self._opened[where] = targets.load(where, self.device)
+        return self._opened[where]
+
+    def log(self, **entry: float | int | str) -> None:
+        """Add one line to the log of the work in progress."""
+        with disk_errors(self.scratch):
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            with (self.scratch / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Tell whoever watches."""
+        self.watch(done, total, what)
+
+
+def pick_device(device: str) -> str:
+    """Resolve "auto" to the best device there is; refuse one that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        raise EngramError(
+            f"device {device!r} cannot be used here ({str(problem).splitlines()[0]})",
+            hint="--device cpu always works; --device auto takes the best there is",
+        ) from None
+    return device

@@ -1,0 +1,153 @@
+"""Targets on disk: seal a draft into one, and open one again."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engram import __version__, families
+from engram.core import ACCESS, Draft, EngramError, Ledger, Lineage, Target, nearest
+from engram.store import TARGET, disk_errors, read_json, write_json
+
+TRACE = "trace.jsonl"
+KEYS = ("id", "name", "family", "fingerprint", "access", "lineage")
+
+
+def now() -> str:
+    """The time in UTC, as records state it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seal(draft: Draft, ledger: Ledger, lineage: Lineage, folder: Path, name: str = "") -> Target:
+    """Write a draft as a target folder; `target.json` comes last, so a folder with it is whole.
+
+    The ledger is written here, for every recipe and edit, and nowhere else.
+    """
+    family = families.find(draft.family)
+    staging = folder / ".incoming"
+    with disk_errors(folder):
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        family.save(draft.model, staging)
+        ledger.save(staging)
+        lines = [json.dumps(dict(entry), allow_nan=False) for entry in draft.trace]
+        (staging / TRACE).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        for path in sorted(staging.iterdir()):
+            os.replace(path, folder / path.name)
+        staging.rmdir()
+        fingerprint = family.fingerprint(draft.model)
+        target = Target(
+            name or folder.name,
+            draft.family,
+            draft.model,
+            fingerprint,
+            lineage=lineage,
+            known=ledger,
+            folder=folder,
+        )
+        write_json(folder / TARGET, describe(target))
+    return target
+
+
+def describe(target: Target) -> dict[str, Any]:
+    """What `target.json` says of a target, and what reports show of it."""
+    facts: Mapping[str, Any] = families.find(target.family).describe(target.model)
+    return {
+        "engram": __version__,
+        "id": target.folder.name if target.folder else target.name,
+        "name": target.name,
+        "family": target.family,
+        "fingerprint": target.fingerprint,
+        "access": target.access,
+        "created": now(),
+        "lineage": target.lineage.to_json(),
+        "facts": dict(facts),
+    }
+
+
+def load(where: str | Path, device: str = "cpu", family: str = "causal-lm") -> Target:
+    """Open a target: a folder of ours, or any model folder or published name.
+
+    Raises:
+        EngramError: There is no such model, its files are damaged or of an unsafe kind, or its
+            weights are not those that its `target.json` describes.
+    """
+    folder = Path(where)
+    if (folder / TARGET).is_file():
+        return _ours(folder, device)
+    if (folder / ".incoming").exists() or any(folder.glob(".work-*")):
+        raise EngramError(
+            f"{folder} holds a training that was not finished",
+            hint="start the same `engram train` command again: it goes on where it stopped",
+        )
+    adapter = families.find(family)
+    model = adapter.load(str(where), device)
+    return Target(
+        folder.name or str(where),
+        family,
+        model,
+        adapter.fingerprint(model),
+        folder=folder if folder.is_dir() else None,
+    )
+
+
+def _ours(folder: Path, device: str) -> Target:
+    record = read_json(folder / TARGET)
+    if missing := [key for key in KEYS if key not in record]:
+        raise EngramError(
+            f"{folder / TARGET} has no {missing[0]!r}",
+            hint="the file may be damaged; train the target again",
+        )
+    if record["access"] not in ACCESS:
+        raise EngramError(
+            f"{folder / TARGET} says access {record['access']!r}",
+            hint=nearest(str(record["access"]), ACCESS, f"known: {', '.join(ACCESS)}"),
+        )
+    family = families.find(str(record["family"]))
+    model = family.load(folder, device)
+    fingerprint = family.fingerprint(model)
+    if fingerprint != record["fingerprint"]:
+        raise EngramError(
+            f"the weights in {folder} have the fingerprint {fingerprint}, but its "
+            f"{TARGET} describes {record['fingerprint']}",
+            hint="the files were changed after they were written; train or edit again",
+        )
+    return Target(
+        str(record["name"]),
+        family.name,
+        model,
+        fingerprint,
+        access=record["access"],
+        lineage=_lineage(record["lineage"], folder),
+        known=Ledger.load(folder),
+        folder=folder,
+    )
+
+
+def _lineage(found: Any, folder: Path) -> Lineage:
+    known = {field.name for field in fields(Lineage)}
+    if not isinstance(found, Mapping) or set(found) - known:
+        raise EngramError(
+            f"{folder / TARGET} has a lineage that cannot be read",
+            hint="it may come from a newer version of Engram",
+        )
+    return Lineage(**found)
+
+
+def trace_of(folder: Path | None, at_most: int = 400) -> list[dict[str, float]]:
+    """The training trace of a target folder, thinned to `at_most` entries; [] without one."""
+    if folder is None or not (folder / TRACE).is_file():
+        return []
+    try:
+        text = (folder / TRACE).read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines() if line]
+    except (OSError, ValueError) as problem:
+        raise EngramError(
+            f"{folder / TRACE} cannot be read ({problem})", hint="the file may be damaged"
+        ) from None
+    step = max(1, -(-len(lines) // at_most))
+    return lines[::step]

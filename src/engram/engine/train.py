@@ -1,0 +1,181 @@
+"""Recipes and edits: the engine holds out, seeds, resumes, writes the ledger and the lineage."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engram import __version__, catalog, families
+from engram.core import EngramError, Ledger, Lineage, Split, Target, check_disjoint
+from engram.engine.run import EngineRun
+from engram.engine.targets import load, seal
+from engram.parts.partition import choose
+from engram.store import TARGET, add, disk_errors, run_id
+
+
+def train(
+    recipe: Any,
+    data: Split,
+    run: EngineRun,
+    *,
+    source: str,
+    options: Mapping[str, Any] | None = None,
+    holdout: float = 0.25,
+    out: Path | None = None,
+) -> Target:
+    """Hold out a share of the owners (or records), train on the rest, and seal the target.
+
+    Args:
+        recipe: A method of kind `recipes`.
+        data: All records, trained and held out alike.
+        run: Seed, device, store.
+        source: Where the data came from, so that an audit finds it again.
+        options: How it was read (column names).
+        holdout: Share to hold out, in [0, 1). Owners stay whole, and so do exact duplicates.
+        out: The target's folder; by default one in the store, named by its inputs.
+
+    Returns:
+        The target: trained now, or found if the same inputs were trained before.
+    """
+    families.find(recipe.family).check(data)
+    if not 0 <= holdout < 1:
+        raise EngramError(
+            f"holdout is {holdout}, but must be in [0, 1)",
+            hint="0.5 gives the most powerful audit, 0.25 trains on more",
+        )
+    trained = np.ones(len(data), bool)
+    if holdout:
+        trained = choose(data, 1 - holdout, run.stream("hold-out"))
+    return train_on(recipe, data, trained, run, source=source, options=options, out=out)
+
+
+def train_on(
+    recipe: Any,
+    data: Split,
+    trained: np.ndarray,
+    run: EngineRun,
+    *,
+    source: str,
+    options: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+) -> Target:
+    """Train on the records where `trained` is true; the others are held out in the ledger."""
+    if not len(data) or not trained.any():
+        raise EngramError(
+            f"split {data.name!r} has no records to train on",
+            hint="give more data, or a smaller --holdout",
+        )
+    base = getattr(recipe, "base", "")
+    parent = run.target(base).fingerprint if base else ""
+    ledger = Ledger.of(data, trained)
+    lineage = Lineage(
+        method=catalog.name_of(recipe),
+        kind="recipes",
+        config=asdict(recipe),
+        seed=run.seed,
+        data=source,
+        data_options=dict(options or {}),
+        fingerprint=data.fingerprint,
+        parent=parent,
+        base=base,
+        code=__version__,
+    )
+    subset = data.where(trained, name="trained")
+    return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
+
+
+def edit(
+    method: Any,
+    target: Target,
+    keep: Split,
+    forget: Split | None,
+    run: EngineRun,
+    *,
+    out: Path | None = None,
+) -> Target:
+    """Change a target; records in `forget` are marked as forgotten in the new one's ledger."""
+    if target.family not in method.families:
+        raise EngramError(
+            f"{catalog.name_of(method)} edits {', '.join(sorted(method.families))}, "
+            f"but target {target.name!r} is a {target.family}",
+            hint="`engram ls edits` lists the others",
+        )
+    target.require("weights", catalog.name_of(method))
+    if forget is not None:
+        check_disjoint(forget, keep)
+    ledger = target.ledger if forget is None else target.ledger.forgetting(forget.ids)
+    lineage = replace(
+        target.lineage,
+        method=catalog.name_of(method),
+        kind="edits",
+        config={
+            **asdict(method),
+            "keep": keep.fingerprint,
+            "forget": forget.fingerprint if forget else "",
+        },
+        seed=run.seed,
+        parent=target.fingerprint,
+        code=__version__,
+        history=(*target.lineage.history, target.lineage.own()),
+    )
+    return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
+
+
+def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path | None) -> Target:
+    """Do the work in a folder named by its inputs, resume it there, and find it if it is done."""
+    name = run_id(lineage.method, **_inputs(lineage, ledger))
+    folder = out or run.root / name
+    if found := _done(folder, name, run):
+        return found
+    scratch = folder / f".work-{name}"
+    fresh = not folder.exists()
+    try:
+        with disk_errors(folder):
+            scratch.mkdir(parents=True, exist_ok=True)
+            draft = work(replace(run, scratch=scratch))
+        target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
+    except EngramError as problem:
+        if fresh and not isinstance(problem.__cause__, OSError):  # a mistake leaves nothing behind
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
+    add(run.root, folder)
+    return target
+
+
+def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
+    inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
+    # Where data and base were found does not change the result; what they hold does.
+    for place in ("data", "data_options", "base"):
+        del inputs[place]
+    inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
+    return inputs
+
+
+def _done(folder: Path, name: str, run: EngineRun) -> Target | None:
+    if (folder / TARGET).is_file():
+        target = load(folder, run.device)
+        if run_id(target.lineage.method, **_inputs(target.lineage, target.ledger)) != name:
+            raise EngramError(
+                f"{folder} already holds another target (made by {target.lineage.method})",
+                hint="choose another --out, or delete the folder if it is not wanted",
+            )
+        shutil.rmtree(folder / f".work-{name}", ignore_errors=True)
+        return target
+    if folder.exists() and not folder.is_dir():
+        raise EngramError(f"{folder} is a file", hint="choose another --out")
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if found and f".work-{name}" not in found:
+        what = (
+            "an unfinished training with other inputs"
+            if any(f.startswith(".work-") for f in found)
+            else f"{sorted(found)[0]!r}"
+        )
+        raise EngramError(
+            f"{folder} is not empty: it holds {what}",
+            hint="choose another --out: a target needs a folder of its own",
+        )
+    return None

@@ -1,0 +1,164 @@
+"""How numbers, findings and long texts are written."""
+
+import math
+
+from engram.core.finding import Finding
+
+MINUS = "\u2212"
+THIN = "\u202f"
+_RATIO_WORDS = ("tpr", "rate", "share", "fraction", "accuracy", "extract", "percent")
+_RATIO_UNITS = ("", "fraction", "share", "rate", "ratio")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, thousands separators, and powers of ten at the extremes.
+
+    >>> number(1234567), number(0.123456), number(-0.000012)
+    ('1,234,567', '0.123', '−1.20 × 10⁻⁵')
+    """
+    sign = MINUS if value < 0 else ""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 1e12 or size < 1e-4:
+        mantissa, power = f"{size:.{digits - 1}e}".split("e")
+        return f"{sign}{mantissa}{THIN}×{THIN}10{_superscript(int(power))}".replace(THIN, " ")
+    if size == int(size) or size >= 10**digits:
+        return f"{sign}{size:,.0f}"
+    return f"{sign}{size:,.{_decimals(size, digits)}f}"
+
+
+def _decimals(size: float, digits: int) -> int:
+    """Decimals that leave `digits` significant ones, after rounding (0.9996 has one more)."""
+    rounded = float(f"{size:.{digits - 1}e}")
+    return max(0, digits - 1 - math.floor(math.log10(rounded)))
+
+
+def _superscript(power: int) -> str:
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def ratio(value: float) -> str:
+    """A fraction such as an AUC: three decimals, more where it is nearly but not quite 0 or 1.
+
+    An AUC of 0.9996 must not read as 1.000.
+
+    >>> ratio(0.5), ratio(0.9996), ratio(1.0)
+    ('0.500', '0.9996', '1.000')
+    """
+    return _near_the_ends(value, 3)
+
+
+def percent(value: float) -> str:
+    """A fraction as per cent.
+
+    >>> percent(0.1234), percent(0.9996), percent(0.0)
+    ('12.3 %', '99.96 %', '0 %')
+    """
+    if value in (0.0, 1.0):
+        return f"{100 * value:.0f} %"
+    return _near_the_ends(100 * value, 1, top=100.0) + " %"
+
+
+def _near_the_ends(value: float, decimals: int, top: float = 1.0) -> str:
+    for more in range(decimals, decimals + 4):
+        rounded = round(value, more)
+        if value in (0.0, top) or rounded not in (0.0, top):
+            return f"{value:.{more}f}".replace("-", MINUS)
+    return number(value) if value < top / 2 else f"{value:.{decimals + 3}f}"
+
+
+def is_percent(finding: Finding) -> bool:
+    """Whether this finding is a fraction that reads better in per cent."""
+    name = finding.name.lower()
+    named = any(word in name for word in _RATIO_WORDS)
+    within = all(x is None or 0 <= x <= 1 for x in (finding.value, finding.low, finding.high))
+    return within and finding.unit in _RATIO_UNITS and (named or finding.unit != "")
+
+
+def is_auc(finding: Finding) -> bool:
+    """Whether this finding is an area under an ROC curve."""
+    return finding.name.lower() == "auc" or finding.name.lower().startswith("auc ")
+
+
+def of_finding(finding: Finding, value: float) -> str:
+    """A number written as this finding's numbers are."""
+    if is_percent(finding):
+        return percent(value)
+    if is_auc(finding):
+        return ratio(value)
+    return number(value)
+
+
+def value_of(finding: Finding) -> str:
+    """The value, or a dash where there is none."""
+    return "–" if finding.value is None else of_finding(finding, finding.value)
+
+
+def interval_of(finding: Finding) -> str:
+    """The interval as `[low, high]`; empty where there is no value."""
+    if finding.low is None or finding.high is None:
+        return ""
+    low, high = of_finding(finding, finding.low), of_finding(finding, finding.high)
+    if is_percent(finding):
+        low = low.removesuffix(" %")
+    return f"[{low}, {high}]"
+
+
+def unit_of(finding: Finding) -> str:
+    """The unit, unless it is already in the number."""
+    return "" if is_percent(finding) or finding.unit in _RATIO_UNITS else finding.unit
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, with an ellipsis where something is missing.
+
+    >>> clip("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
+
+
+def middle(text: str, limit: int = 24) -> str:
+    """A long id with its middle left out, so that both ends can be compared."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(12.34), duration(754), duration(7300)
+    ('12.3 s', '12 min 34 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{number(seconds)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def moment(created: str) -> str:
+    """An ISO time without its T and Z.
+
+    >>> moment("2026-01-31T12:00:00Z")
+    '2026-01-31 12:00 UTC'
+    """
+    if len(created) == 20 and created[10] == "T" and created.endswith("Z"):
+        return f"{created[:10]} {created[11:16]} UTC"
+    return created
+
+
+def likelier(difference: float) -> str:
+    """A difference of log-probabilities in words: how many times likelier, or less likely.
+
+    >>> likelier(1.1), likelier(-2.3)
+    ('3.00× likelier', '9.97× less likely')
+    """
+    word = "likelier" if difference >= 0 else "less likely"
+    factor = math.exp(min(abs(difference), 30.0))
+    shown = f"{factor:.2f}" if factor < 10 else number(round(factor))
+    return f"{'over ' if abs(difference) > 30 else ''}{shown}× {word}"
