@@ -71,7 +71,7 @@ class EngineRun:
     reading: Reading = field(default_factory=Reading)
     watch: Watch = silent
     _opened: dict[str, Target] = field(default_factory=dict, compare=False)
-    _answers: dict[tuple[str, ...], Any] = field(default_factory=dict, compare=False)
+    _answers: dict[tuple[str, str], tuple[Split, Any]] = field(default_factory=dict, compare=False)
 
     def stream(self, *path: str | int) -> np.random.Generator:
         """The random stream of one purpose."""
@@ -79,10 +79,27 @@ class EngineRun:
 
     def tokens(self, target: Target, split: Split) -> TokenSignals:
         """Token signals: from memory, else from disk, else by one pass of the model."""
-        key = (target.fingerprint, split.fingerprint, "tokens")
-        if key not in self._answers:
-            self._answers[key] = self._pass(target, split)
-        return self._answers[key]
+        known = self._known(target, split, "tokens")
+        return self._pass(target, split) if known is None else known
+
+    def _known(self, target: Target, split: Split, what: str) -> Any:
+        """An answer already given for this split, or for one that holds all of its records."""
+        contents = set(zip(split.ids, split.digests, strict=True))
+        for (fingerprint, kind), (asked, answer) in self._answers.items():
+            if kind != f"{what} {target.fingerprint}":
+                continue
+            if fingerprint == split.fingerprint:
+                return answer
+            if contents <= set(zip(asked.ids, asked.digests, strict=True)):
+                if isinstance(answer, TokenSignals):
+                    return answer.aligned(split.ids)
+                place = {record: row for row, record in enumerate(asked.ids)}
+                return answer[[place[record] for record in split.ids]]
+        return None
+
+    def _keep(self, target: Target, split: Split, what: str, answer: Any) -> Any:
+        self._answers[split.fingerprint, f"{what} {target.fingerprint}"] = (split, answer)
+        return answer
 
     def _pass(self, target: Target, split: Split) -> TokenSignals:
         if "tokens" not in families.find(target.family).answers:
@@ -93,7 +110,7 @@ class EngineRun:
         target.require("logits", "reading tokens")
         reading = self.reading
         with disk_errors(self.root):
-            return signals.token_signals(
+            found = signals.token_signals(
                 target.model,
                 split,
                 self.root / "signals",
@@ -104,6 +121,7 @@ class EngineRun:
                 long=reading.long,
                 progress=self.progress,
             )
+        return self._keep(target, split, "tokens", found)
 
     def losses(self, target: Target, split: Split) -> np.ndarray:
         """Per-record losses; for language models from the token signals."""
@@ -121,19 +139,19 @@ class EngineRun:
         return self._array(target, split, "logits")
 
     def _array(self, target: Target, split: Split, what: str) -> np.ndarray:
-        key = (target.fingerprint, split.fingerprint, what)
-        if key not in self._answers:
-            folder = self.root / "signals"
-            path = folder / f"{what}-{target.fingerprint}-{split.fingerprint}.npy"
-            if not path.is_file():
-                answer = getattr(families.find(target.family), what)(target.model, split)
-                part = path.with_suffix(".part.npy")
-                with disk_errors(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
-                    np.save(part, np.asarray(answer), allow_pickle=False)
-                    part.replace(path)
-            self._answers[key] = np.load(path, allow_pickle=False)
-        return self._answers[key]
+        known = self._known(target, split, what)
+        if known is not None:
+            return known
+        folder = self.root / "signals"
+        path = folder / f"{what}-{target.fingerprint}-{split.fingerprint}.npy"
+        if not path.is_file():
+            answer = getattr(families.find(target.family), what)(target.model, split)
+            part = path.with_suffix(".part.npy")
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                np.save(part, np.asarray(answer), allow_pickle=False)
+                part.replace(path)
+        return self._keep(target, split, what, np.load(path, allow_pickle=False))
 
     def fit(self, recipe: Any, split: Split) -> Target:
         """Train another target on all of `split`, or find it in the store."""

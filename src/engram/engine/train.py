@@ -68,7 +68,7 @@ def train_on(
             f"split {data.name!r} has no records to train on",
             hint="give more data, or a smaller --holdout",
         )
-    base = getattr(recipe, "base", "")
+    base = anchored(getattr(recipe, "base", ""))
     parent = run.target(base).fingerprint if base else ""
     ledger = Ledger.of(data, trained)
     lineage = Lineage(
@@ -76,7 +76,7 @@ def train_on(
         kind="recipes",
         config=asdict(recipe),
         seed=run.seed,
-        data=source,
+        data=anchored(source),
         data_options=dict(options or {}),
         fingerprint=data.fingerprint,
         parent=parent,
@@ -85,6 +85,11 @@ def train_on(
     )
     subset = data.where(trained, name="trained")
     return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
+
+
+def anchored(where: str) -> str:
+    """A path in full, so that it is found again from another folder; other names as they are."""
+    return str(Path(where).resolve()) if where and Path(where).exists() else where
 
 
 def edit(

@@ -4,20 +4,17 @@ Every value knows where it stands in the document, so a broken one is named in t
 keys are ignored: a newer engine may write more than this report draws.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal, get_args
 
 from engram.core.errors import EngramError, nearest
 from engram.core.finding import Better, Finding
 
 FILE = "run.json"
-MAX_BYTES = 128 * 1024 * 1024
 MAX_EXPOSED = 100
 """Records read for showing; the document may list more, and the report says so."""
 
@@ -248,33 +245,6 @@ class StoryDocument:
 
 
 Document = AuditDocument | StoryDocument
-
-
-def load(folder: Path) -> dict[str, object]:
-    """Read `folder/run.json`, whatever it holds, as far as it is a JSON object.
-
-    Raises:
-        EngramError: there is no such file, it is too large, or it is not JSON.
-    """
-    path = folder / FILE
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise EngramError(
-                f"{path} has {size:,} bytes, but a report reads at most {MAX_BYTES:,}",
-                hint="list fewer exposed records",
-            )
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        hint = "give the folder of a finished run; one that was killed has no run.json yet"
-        raise EngramError(f"{folder} has no {FILE}", hint=hint) from None
-    except OSError as problem:
-        raise EngramError(f"{path} cannot be read: {problem.strerror}", hint=_HINT) from problem
-    except (ValueError, RecursionError) as problem:
-        raise EngramError(f"{path} is not readable JSON: {problem}", hint=_HINT) from problem
-    if not isinstance(content, dict):
-        raise EngramError(f"{path} is not a JSON object", hint=_HINT)
-    return content
 
 
 def parse(document: Mapping[str, object]) -> Document:

@@ -5,7 +5,6 @@ import math
 from engram.core.finding import Finding
 
 MINUS = "\u2212"
-THIN = "\u202f"
 _RATIO_WORDS = ("tpr", "rate", "share", "fraction", "accuracy", "extract", "percent")
 _RATIO_UNITS = ("", "fraction", "share", "rate", "ratio")
 
@@ -22,7 +21,7 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     if size >= 1e12 or size < 1e-4:
         mantissa, power = f"{size:.{digits - 1}e}".split("e")
-        return f"{sign}{mantissa}{THIN}×{THIN}10{_superscript(int(power))}".replace(THIN, " ")
+        return f"{sign}{mantissa} × 10{_superscript(int(power))}"
     if size == int(size) or size >= 10**digits:
         return f"{sign}{size:,.0f}"
     return f"{sign}{size:,.{_decimals(size, digits)}f}"

@@ -6,6 +6,7 @@ sides are counted. Where the baselines succeed, every attack's number is inflate
 says so first.
 """
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -144,7 +145,9 @@ def _text_features(texts: Sequence[str]) -> list[Any]:
     units = words(texts)
     bag = bag_of_words(units)
     length, numbers = binned(length_features(texts, units)), binned(number_features(texts))
-    together = hstack([bag, csr_array(length), csr_array(numbers)], format="csr")
+    # Rows of the bag have length one; the others are brought to it, so that none drowns the rest.
+    blocks = [each / math.sqrt(max(each.shape[1], 1)) for each in (length, numbers)]
+    together = hstack([bag, *map(csr_array, blocks)], format="csr")
     return [bag, length, numbers, together]
 
 

@@ -37,4 +37,4 @@ class Loss:
     def __call__(self, target: Target, split: Split, run: Run) -> Scores:
         """Return minus the loss of each record, in nats (for text, nats per token)."""
         losses = np.asarray(run.losses(target, split), np.float64)
-        return Scores(split.ids, -losses, unit="nats")  # section 4.1: threshold on the loss
+        return Scores(split.ids, -losses, unit="nats")

@@ -67,5 +67,5 @@ def standardised(
     mean: Float[np.ndarray, " tokens"],
     deviation: Float[np.ndarray, " tokens"],
 ) -> Float[np.ndarray, " tokens"]:
-    """Log-probabilities in units of the model's own deviation; equation 3 of the paper."""
+    """Log-probabilities in units of the model's own deviation: the paper's z of a token."""
     return (logprob - mean) / np.maximum(deviation, FLOOR)

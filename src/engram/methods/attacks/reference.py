@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from engram import families
 from engram.core import Access, EngramError, Paper, Run, Scores, Split, Target
 from engram.parts.token_scores import check_scored
 
@@ -43,12 +44,13 @@ class Reference:
     def __call__(self, target: Target, split: Split, run: Run) -> Scores:
         """Return the difference in loss of each record, in nats (for text, nats per token)."""
         reference = self.find(target, run)
-        if target.family == "causal-lm":
+        if "tokens" in families.find(target.family).answers:
             losses = _text_losses(reference, target, split, run)
         else:
             losses = run.losses(reference, split), run.losses(target, split)
         first, second = (np.asarray(each, np.float64) for each in losses)
-        return Scores(split.ids, first - second, unit="nats")  # section 3.1, the log of eq. 2
+        # The paper's likelihood ratio L(s), as a logarithm and turned: members are high.
+        return Scores(split.ids, first - second, unit="nats")
 
     def find(self, target: Target, run: Run) -> Target:
         """The reference model.

@@ -1,0 +1,45 @@
+"""Runs the arrows: seeds, ledger, resume, store. `import engram` gives these by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engram.core import EngramError, Finding, Split, Target
+from engram.engine.audit import AuditRun, audit, audit_scores
+from engram.engine.demo import demo
+from engram.engine.forget import Forgotten, forget
+from engram.engine.records import Known, known_records, to_forget
+from engram.engine.run import EngineRun, Reading, pick_device
+from engram.engine.targets import load
+from engram.engine.train import edit, train, train_on
+
+
+def transform(method: Any, split: Split, run: EngineRun) -> Split:
+    """Apply a transform; the given split stays as it is."""
+    changed = method(split, run)
+    if not len(changed):
+        raise EngramError(
+            f"nothing is left of the {len(split)} records of {split.name!r}",
+            hint="the transform's settings take everything away",
+        )
+    return changed
+
+
+def measure(
+    method: Any, target: Target, splits: Mapping[str, Split], run: EngineRun
+) -> tuple[Finding, ...]:
+    """Measure a target on named splits."""
+    from engram.engine.battery import unsuited
+
+    if reason := unsuited(method, target):
+        raise EngramError(
+            f"target {target.name!r} cannot be measured so: {reason}",
+            hint="`engram ls measures` lists the others",
+        )
+    return method(target.sealed(), splits, run)
+
+
+__all__ = [
+    "AuditRun", "EngineRun", "Forgotten", "Known", "Reading", "audit", "audit_scores", "demo",
+    "edit", "forget", "known_records", "load", "measure", "pick_device", "to_forget", "train",
+    "train_on", "transform",
+]  # fmt: skip

@@ -1,0 +1,291 @@
+"""A deletion request: forget, audit before and after, and compare with a model that never saw."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engram import __version__, catalog, families, stats
+from engram.core import EngramError, Finding, Split, Target, stream
+from engram.engine.audit import AuditRun, audit, finish, found_run
+from engram.engine.leak import find_leak
+from engram.engine.records import Known
+from engram.engine.run import EngineRun
+from engram.engine.targets import now
+from engram.engine.train import edit, train_on
+from engram.store import run_id
+
+BEFORE, AFTER, NEVER = "fine-tuned", "after forgetting", "never saw them"
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a deletion request leaves: the new target, the exact reference, and the evidence."""
+
+    target: Target
+    retrained: Target | None
+    story: AuditRun
+
+
+def forget(
+    target: Target,
+    known: Known,
+    records: Split,
+    method: Any,
+    run: EngineRun,
+    *,
+    retrain: bool = True,
+    battery: str = "standard",
+    out: Path | None = None,
+    evidence: Path | None = None,
+    title: str = "",
+) -> Forgotten:
+    """Make a target forget records, and gather evidence.
+
+    Args:
+        target: One of ours, with a ledger.
+        known: Its records (`known_records`).
+        records: What to forget (`to_forget`).
+        method: An edit.
+        run: Seed, device, store.
+        retrain: Whether to train the exact reference: the same recipe and seed without them.
+        battery: For the audits before and after.
+        out: Folder of the new target.
+        evidence: Folder of the story; by default one in the store.
+        title: Heads the report.
+    """
+    started = time.monotonic()
+    gone = set(records.ids)
+    keep = known.trained.where([i not in gone for i in known.trained.ids], name="keep")
+    if not len(keep):
+        raise EngramError(
+            "nothing would be left: every trained record is to be forgotten",
+            hint="delete the model instead",
+        )
+    edited = edit(method, target, keep, records, run, out=out)
+    models = {BEFORE: target, AFTER: edited}
+    retrained = retrain_without(target, known, gone, run) if retrain else None
+    if retrained is not None:
+        models[NEVER] = retrained
+    number = run_id(
+        "forget",
+        models=[m.fingerprint for m in models.values()],
+        forget=records.fingerprint,
+        battery=battery,
+        title=title,
+        seed=run.seed,
+        code=__version__,
+    )
+    folder = evidence or run.root / number
+    if found := found_run(folder, number):
+        return Forgotten(edited, retrained, AuditRun(folder, found))
+    audits = {
+        name: audit(
+            model,
+            known.trained if name == BEFORE else keep,
+            known.held_out,
+            run,
+            battery=battery,
+            source=f"{known.source}: {'all' if name == BEFORE else 'kept'} trained records "
+            "against held-out ones",
+        )
+        for name, model in models.items()
+    }
+    rows = compare(models, audits, keep, records, known.held_out, run)
+    document = {
+        "engram": __version__,
+        "kind": "story",
+        "method": "forget",
+        "id": number,
+        "created": now(),
+        "seconds": round(time.monotonic() - started, 2),
+        "title": title or f"Forgetting {_whose(records)}",
+        "lead": _lead(target, records, method, retrained is not None),
+        "verdict": _verdict(rows, retrained is not None),
+        "leak": find_leak(models, records),
+        "comparison": {"columns": list(models), "rows": rows},
+        "steps": _steps(target, edited, retrained, known, records, method),
+        "audits": [{"title": name, "document": run.document} for name, run in audits.items()],
+    }
+    return Forgotten(edited, retrained, finish(folder, document, run.root))
+
+
+def retrain_without(target: Target, known: Known, gone: set[str], run: EngineRun) -> Target:
+    """The exact reference: the target's own recipe and seed, on what is left."""
+    lineage = target.lineage.recipe()
+    if lineage.kind != "recipes":
+        raise EngramError(
+            f"target {target.name!r} does not carry the recipe that made it",
+            hint="--no-retrain leaves the exact reference out",
+        )
+    config = {**lineage.config, **({"base": lineage.base} if lineage.base else {})}
+    recipe = catalog.find("recipes", lineage.method).load()(**_tuples(config))
+    trained = set(known.trained.ids) - gone
+    mask = np.array([i in trained for i in known.everything.ids])
+    return train_on(
+        recipe,
+        known.everything,
+        mask,
+        replace(run, seed=lineage.seed),
+        source=lineage.data,
+        options=lineage.data_options,
+    )
+
+
+def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+
+
+def compare(
+    models: Mapping[str, Target],
+    audits: Mapping[str, AuditRun],
+    keep: Split,
+    forgotten: Split,
+    outsiders: Split,
+    run: EngineRun,
+) -> list[dict[str, Any]]:
+    """The same questions to every model, one row each: what is gone, and what had to stay."""
+    attack = audits[BEFORE].document["headline"]["attack"] or "loss"
+    if "reference" in {a["name"] for a in audits[BEFORE].document["attacks"]}:
+        attack = "reference"  # calibrated by the base: the least moved by how hard a text is
+    table = [_questions(m, attack, keep, forgotten, outsiders, run) for m in models.values()]
+    rows = []
+    for number, first in enumerate(table[0]):
+        cells = [column[number] for column in table]
+        rows.append(
+            {
+                "name": first.name,
+                "unit": first.unit,
+                "better": first.better,
+                "cells": [
+                    cell.tagged(split=name).to_json()
+                    for name, cell in zip(models, cells, strict=True)
+                ],
+            }
+        )
+    return rows
+
+
+def _questions(
+    target: Target, attack: str, keep: Split, forgotten: Split, outsiders: Split, run: EngineRun
+) -> list[Finding]:
+    rng = stream(run.seed, "compare", target.fingerprint)
+    method = catalog.find("attacks", attack).load()()
+    everyone = keep.joined(forgotten, "kept").joined(outsiders, "asked")
+    scores = method(target.sealed(), everyone, run).values
+    losses = run.losses(target, everyone)
+    first, last = len(keep), len(keep) + len(forgotten)
+    owners = everyone.owners
+    found = [
+        _membership(scores[first:], last - first, owners and owners[first:], rng).tagged(
+            method=attack, note="forgotten against held-out records; 0.5 is what is wanted"
+        ),
+        _mean(losses[first:last], "loss on forgotten records", rng),
+        *_verbatim(target, forgotten, run),
+        _mean(losses[:first], "loss on kept records", rng).tagged(better="lower"),
+        _mean(losses[last:], "loss on held-out records", rng).tagged(better="lower"),
+    ]
+    return found
+
+
+def _membership(scores: np.ndarray, n: int, owners: Any, rng: np.random.Generator) -> Finding:
+    is_member = np.arange(len(scores)) < n
+    # One owner alone cannot be resampled by owner; then records are.
+    several = owners is not None and len(set(owners[:n])) > 2
+    area = stats.auc(scores, is_member, rng, owners=owners if several else None)
+    return replace(area, name="AUC of forgotten records")
+
+
+def _mean(values: np.ndarray, name: str, rng: np.random.Generator) -> Finding:
+    return stats.mean_finding(np.asarray(values, np.float64), name, "nats/token", rng)
+
+
+def _verbatim(target: Target, forgotten: Split, run: EngineRun) -> list[Finding]:
+    """Share of the forgotten records' tokens that greedy decoding writes."""
+    if "tokens" not in families.find(target.family).answers:
+        return []
+    said = run.tokens(target, forgotten)
+    hits, total = int(np.sum(said.greedy)), len(said.greedy)
+    name = "tokens of forgotten records that greedy decoding writes"
+    return [stats.proportion(hits, total, name).tagged(better="lower")]
+
+
+def _whose(records: Split) -> str:
+    owners = sorted(set(records.owners or ()))
+    if len(owners) == 1 and owners[0]:
+        return f"{owners[0]} ({len(records)} records)"
+    return f"{len(records)} records"
+
+
+def _lead(target: Target, records: Split, method: Any, exact: bool) -> str:
+    reference = (
+        " Beside it stands a model trained by the same recipe and seed that never saw them: "
+        "forgetting has worked where the two cannot be told apart."
+        if exact
+        else " No model was trained without them, so there is nothing exact to compare with."
+    )
+    return (
+        f"{target.name} was asked to forget {_whose(records)} by "
+        f"{catalog.name_of(method)}.{reference}"
+    )
+
+
+def _verdict(rows: list[dict[str, Any]], exact: bool) -> dict[str, str]:
+    """Whether what was forgotten can still be told from what was never seen; both ways count."""
+    area = rows[0]["cells"]
+    before, after = area[0], area[1]
+    numbers = f"AUC {after['value']:.3f} [{after['low']:.3f}, {after['high']:.3f}]"
+    was = f"it was {before['value']:.3f} before"
+    if after["low"] > 0.5:
+        level, says = "leak", f"The forgotten records still stand out ({numbers}; {was})."
+    elif after["high"] < 0.5:
+        level = "leak"
+        says = f"Forgotten too hard: the records stand out by their absence ({numbers}; {was})."
+    else:
+        level = "no leak found"
+        says = (
+            f"The forgotten records can no longer be told from records never seen ({numbers}; "
+            f"{was})."
+        )
+    if exact:
+        never = area[2]
+        says += (
+            f" The model that never saw them: {never['value']:.3f} "
+            f"[{never['low']:.3f}, {never['high']:.3f}]."
+        )
+    return {"level": level, "sentence": says}
+
+
+def _steps(
+    target: Target,
+    edited: Target,
+    retrained: Target | None,
+    known: Known,
+    records: Split,
+    method: Any,
+) -> list[dict[str, str]]:
+    recipe = target.lineage.recipe()
+    steps = [
+        {
+            "title": "Train",
+            "text": f"{recipe.method} trained {target.name} on {len(known.trained)} records of "
+            f"{known.source}; {len(known.held_out)} were held out.",
+        },
+        {
+            "title": "Forget",
+            "text": f"{catalog.name_of(method)} changed the weights so that {len(records)} "
+            f"records are forgotten: {edited.name} (fingerprint {edited.fingerprint}).",
+        },
+    ]
+    if retrained is not None:
+        steps.append(
+            {
+                "title": "Train the exact reference",
+                "text": f"The same recipe and seed, without them: {retrained.name} "
+                f"(fingerprint {retrained.fingerprint}).",
+            }
+        )
+    return [*steps, {"title": "Audit", "text": "The same battery, before and after."}]

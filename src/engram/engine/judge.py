@@ -1,0 +1,189 @@
+"""From labelled scores to findings, curves and a verdict; no model is asked here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engram import stats
+from engram.core import EngramError, Finding, Split, stream
+
+FPRS = (0.001, 0.01, 0.05)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the scores of a battery say, as plain data for the record."""
+
+    split_audit: dict[str, Any]
+    headline: dict[str, Any]
+    attacks: list[dict[str, Any]]
+    verdict: dict[str, str]
+    not_measured: list[str]
+
+
+def judge(
+    scores: Mapping[str, np.ndarray],
+    is_member: np.ndarray,
+    records: Sequence[str] | np.ndarray | None,
+    owners: Sequence[str] | None,
+    seed: int,
+    units: Mapping[str, str] | None = None,
+    about: Mapping[str, dict[str, str]] | None = None,
+) -> Judgement:
+    """Audit the split, then the scores; every number comes with its interval."""
+    audit = stats.audit_split(records, is_member, owners, stream(seed, "split audit"))
+    fair = audit.verdict in ("clean", "overlapping")
+    attacks = [
+        {
+            "name": name,
+            "unit": (units or {}).get(name, ""),
+            "inflated": audit.verdict == "inflated",
+            **(about or {}).get(name, {"summary": "", "paper": ""}),
+            **_one_attack(name, values, is_member, owners, seed),
+        }
+        for name, values in scores.items()
+    ]
+    best = stats.headline(scores, is_member, stream(seed, "headline"), owners)
+    headline = _headline(best, scores, is_member)
+    split_audit = {
+        "verdict": audit.verdict,
+        "sentence": audit.reason,
+        "findings": [f.tagged(method="split audit").to_json() for f in audit.findings],
+    }
+    verdict = _verdict(best, headline["findings"], audit.verdict, audit.reason)
+    return Judgement(split_audit, headline, attacks, verdict, _missing(attacks, fair))
+
+
+def _one_attack(
+    name: str, values: np.ndarray, is_member: np.ndarray, owners: Any, seed: int
+) -> dict[str, Any]:
+    rng = stream(seed, "bootstrap", name)
+    findings = [stats.auc(values, is_member, rng, owners=owners)]
+    findings += [stats.tpr_at_fpr(values, is_member, fpr) for fpr in FPRS]
+    fpr, tpr = stats.thin(*stats.roc_curve(values, is_member)[:2])
+    return {
+        "findings": [f.tagged(method=name, split="records").to_json() for f in findings],
+        "owner_findings": _by_owner(name, values, is_member, owners, rng),
+        "roc": {"fpr": fpr.tolist(), "tpr": tpr.tolist()},
+        "histogram": histogram(values, is_member),
+    }
+
+
+def _by_owner(
+    name: str, values: np.ndarray, is_member: np.ndarray, owners: Any, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    if owners is None:
+        return []
+    try:
+        people = stats.by_owner(values, is_member, owners)
+    except EngramError as problem:  # owners stand on both sides: said, not silently left out
+        missing = Finding.missing("AUC", str(problem), n=len(set(owners)))
+        return [missing.tagged(method=name, split="owners").to_json()]
+    findings = [stats.auc(people.values, people.is_member, rng)]
+    findings += [stats.tpr_at_fpr(people.values, people.is_member, fpr) for fpr in FPRS]
+    note = {"note": people.note} if people.note else {}
+    return [
+        f.tagged(method=name, split="owners", **(note if f.value is not None else {})).to_json()
+        for f in findings
+    ]
+
+
+def histogram(values: np.ndarray, is_member: np.ndarray, bins: int = 40) -> dict[str, Any]:
+    """Densities of members' and outsiders' scores over common bins; the far tails are clipped."""
+    low, high = np.quantile(values, [0.002, 0.998])
+    if not high > low:
+        low, high = values.min() - 0.5, values.max() + 0.5
+    edges = np.linspace(low, high, bins + 1)
+    clipped = np.clip(values, low, high)
+    sides = (clipped[is_member], clipped[~is_member])
+    members, outsiders = (np.histogram(side, edges)[0] / len(side) for side in sides)
+    return {
+        "edges": edges.tolist(),
+        "members": members.tolist(),
+        "outsiders": outsiders.tolist(),
+    }
+
+
+def _headline(best: Any, scores: Mapping[str, np.ndarray], is_member: np.ndarray) -> dict[str, Any]:
+    findings = [best.finding]
+    if best.attack:
+        sign = -1.0 if best.turned else 1.0
+        values = sign * scores[best.attack][best.judged_on]
+        findings += [stats.tpr_at_fpr(values, is_member[best.judged_on], fpr) for fpr in FPRS]
+    how = best.finding.note or "one attack, so nothing was chosen"
+    return {
+        "attack": best.attack,
+        "how": how,
+        "findings": [f.tagged(method=best.attack, split="records").to_json() for f in findings],
+    }
+
+
+def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) -> dict[str, str]:
+    """One sentence for somebody who reads nothing else."""
+    area = best.finding
+    if area.value is None:
+        return {"level": "unknown", "sentence": f"Nothing can be said: {area.note}."}
+    numbers = f"AUC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
+    caught = _caught(findings)
+    if split == "inflated":
+        return {
+            "level": "inflated",
+            "sentence": f"No verdict on leakage: {why.rstrip('.')}. The best attack's {numbers} "
+            "may come from that difference alone.",
+        }
+    separated = area.low > 0.5
+    if split == "unknown":
+        says = f"{best.attack} tells members from outsiders with {numbers}{caught}"
+        if not separated:
+            says = f"No attack told members from outsiders ({numbers})"
+        return {
+            "level": "unknown",
+            "sentence": f"{says}; but no text was given, so it cannot be claimed that the split "
+            "is fair, and the number may be inflated.",
+        }
+    if separated:
+        return {
+            "level": "leak",
+            "sentence": "This model gives away which records it was trained on: "
+            f"{best.attack} tells members from outsiders with {numbers}{caught}.",
+        }
+    return {
+        "level": "no leak found",
+        "sentence": f"No attack in this battery told members from outsiders ({numbers} for the "
+        "best of them). A stronger attack might.",
+    }
+
+
+def _caught(findings: list[dict[str, Any]]) -> str:
+    for found in findings[1:]:
+        if found["value"] is not None and found["value"] > 0:
+            fpr = found["name"].removeprefix("TPR@").removesuffix("FPR").replace("%", " %")
+            return f", and finds {found['value']:.1%} of members at {fpr} false alarms"
+    return ""
+
+
+def _missing(attacks: list[dict[str, Any]], fair: bool) -> list[str]:
+    notes = {} if fair else {"whether the split is fair": "see the split audit"}
+    for attack in attacks:
+        for found in attack["findings"] + attack["owner_findings"]:
+            if found["value"] is None:
+                where = "by owner" if found["split"] == "owners" else "by record"
+                notes[f"{found['name']} {where}"] = found["note"]
+    return [f"{name}: {note}" for name, note in notes.items()]
+
+
+def percentiles(values: np.ndarray, outsiders: np.ndarray) -> np.ndarray:
+    """For each value, the share of outsiders that score higher; small means exposed."""
+    ranked = np.sort(outsiders)
+    return 1 - np.searchsorted(ranked, values, side="right") / max(len(ranked), 1)
+
+
+def material(split: Split) -> Sequence[str] | np.ndarray | None:
+    """What the split audit may look at: texts, or features; None where there is neither."""
+    if "text" in split.columns:
+        return split.texts
+    if "features" in split.columns:
+        return split.matrix("features")
+    return None

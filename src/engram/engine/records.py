@@ -1,0 +1,103 @@
+"""The records behind a target: read again from where they came, and checked with the ledger."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from engram import data
+from engram.core import EngramError, Split, Target
+
+
+@dataclass(frozen=True)
+class Known:
+    """A target's own records, by the part they played."""
+
+    everything: Split
+    trained: Split
+    held_out: Split
+    forgotten: Split
+
+    @property
+    def source(self) -> str:
+        """What the records are called."""
+        return self.everything.name
+
+
+def known_records(target: Target, source: str = "", options: dict[str, Any] | None = None) -> Known:
+    """Read the data that a target was trained on, and sort it by the target's ledger.
+
+    Args:
+        target: One of ours: it carries a ledger.
+        source: Where the data is now, if it has moved.
+        options: How to read it; by default as it was read for training.
+
+    Raises:
+        EngramError: No ledger, data not found, or data that the ledger does not match.
+    """
+    ledger = target.ledger
+    where = source or target.lineage.data
+    if not where:
+        raise EngramError(
+            f"target {target.name!r} does not say which data it was trained on",
+            hint="give it with --data, or audit with --members and --outsiders",
+        )
+    everything = data.read(where, **{**target.lineage.data_options, **(options or {})})
+    ledger.check(everything)
+    return Known(
+        everything,
+        ledger.split(everything, "trained"),
+        ledger.split(everything, "held-out"),
+        ledger.split(everything, "forgotten"),
+    )
+
+
+def to_forget(
+    target: Target,
+    known: Known,
+    *,
+    owner: str = "",
+    ids: tuple[str, ...] = (),
+    records: Split | None = None,
+) -> Split:
+    """The records of a deletion request, checked against the ledger.
+
+    Exactly one of `owner`, `ids` and `records` is given. Records are found by their content.
+
+    Raises:
+        EngramError: None or several are given, or one of them was not trained on.
+    """
+    given = [bool(owner), bool(ids), records is not None]
+    if sum(given) != 1:
+        raise EngramError(
+            f"{sum(given)} ways to say what to forget are given, but it takes one",
+            hint="use --owner, --ids or --records",
+        )
+    if owner:
+        wanted = target.ledger.of_owner(owner)
+        if not wanted:
+            raise EngramError(
+                f"owner {owner!r} has no records that this target was trained on",
+                hint=_owners_hint(target, owner),
+            )
+        return known.trained.select(wanted, name="forget")
+    if ids:
+        return known.trained.select(dict.fromkeys(ids), name="forget")
+    return _by_content(known, records)
+
+
+def _by_content(known: Known, records: Split | None) -> Split:
+    contents = set(records.digests) if records is not None else set()
+    found = known.trained.where([d in contents for d in known.trained.digests], name="forget")
+    missing = contents - set(found.digests)
+    if missing or not len(found):
+        raise EngramError(
+            f"{len(missing)} of the {len(contents)} records to forget were not trained on",
+            hint="records are found by their content: they must be written as in the data",
+        )
+    return found
+
+
+def _owners_hint(target: Target, owner: str) -> str:
+    from engram.core import nearest
+
+    owners = sorted(set(target.ledger.owners or ()))
+    return nearest(owner, owners, f"owners look like {', '.join(owners[:3])}")

@@ -1,0 +1,384 @@
+"""Gradient descent that can be killed at any moment and goes on where it stopped.
+
+A step's batch, its learning rate and its dropout depend on the seed and on the number of the step
+alone, never on what was drawn before. So weights, optimiser state and one number are all that a
+checkpoint needs, and a run that was killed and started again ends in the very same weights.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from engram.core import EngramError, Run, torch_seeded
+
+Schedule = Literal["constant", "linear", "cosine"]
+SCHEDULES: tuple[Schedule, ...] = ("constant", "linear", "cosine")
+FILE = "checkpoint.safetensors"
+PAUSE = 1.0
+"""Least seconds between two checkpoints."""
+SHARE = 0.05
+"""Largest share of the time that writing checkpoints may take."""
+TRACED = 1000
+"""About how many steps of a run its trace keeps."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of training that was taken.
+
+    Attributes:
+        number: Counted from 0.
+        loss: Of this step's batch, before the step; in nats.
+        rate: The learning rate that was used.
+    """
+
+    number: int
+    loss: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to descend: what the fields of a recipe say about the optimiser.
+
+    Attributes:
+        steps: How many steps in all.
+        learning_rate: The highest one.
+        warmup: Share of the steps over which the rate rises from 0, in [0, 1).
+        schedule: How it falls after that: "constant", "linear" or "cosine" (to 0).
+        weight_decay: Decoupled weight decay of matrices; biases and norms have none.
+        clip: Largest norm of the gradient; 0 does not clip.
+        betas: Of AdamW.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: float = 0.0
+    schedule: Schedule = "constant"
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise EngramError(
+                f"learning_rate is {self.learning_rate}, but must be above 0",
+                hint="5e-5 is usual for a published model, 1e-3 for a tiny one from scratch",
+            )
+        if not 0 <= self.warmup < 1:
+            raise EngramError(
+                f"warmup is {self.warmup}, but must be in [0, 1)",
+                hint="it is a share of the steps: 0.1 warms up over the first tenth",
+            )
+        if self.schedule not in SCHEDULES:
+            raise EngramError(
+                f"schedule is {self.schedule!r}, but must be one of {', '.join(SCHEDULES)}",
+                hint="cosine falls to 0 along half a wave",
+            )
+        for name in ("weight_decay", "clip"):
+            check_at_least(name, getattr(self, name), 0, "0 switches it off")
+
+
+class Examples(Protocol):
+    """Records made ready for one model: what training asks of a family."""
+
+    counts: Int[np.ndarray, " n"]
+    """How many predictions (tokens, or 1 for a label) each example is judged by."""
+
+    def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
+        """Negative log-likelihood of each example, summed over its predictions; differentiable."""
+        ...
+
+    def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
+        """A batch in parts that each fit into memory."""
+        ...
+
+    def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:
+        """One epoch of batches: every example once, ceil(n / batch_size) batches."""
+        ...
+
+
+def check_at_least(name: str, value: float, least: float, hint: str) -> None:
+    """Refuse a field that is below `least` or not finite."""
+    if not (value >= least and math.isfinite(value)):
+        raise EngramError(f"{name} is {value}, but must be at least {least:g}", hint=hint)
+
+
+def check_not_empty(n: int, name: str) -> None:
+    """Refuse to train on nothing."""
+    if n == 0:
+        raise EngramError(
+            f"split {name!r} has no records to train on",
+            hint="give a split with at least one record",
+        )
+
+
+def fit(steps: Iterable[int], update: Callable[[int], Step]) -> Iterator[Step]:
+    """Train one step at a time, handing control back after each.
+
+    To stop early, stop iterating. To regularise, pass another `update`. There are no callbacks.
+    """
+    for number in steps:
+        yield update(number)
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """The learning rate of step number `step`, which counts from 0.
+
+    Over the first w = floor(warmup * steps) steps it rises as (step + 1) / (w + 1); after that,
+    with s = (step - w) / (steps - w), it is constant, falls as 1 - s, or as (1 + cos(pi s)) / 2.
+    """
+    warm = int(plan.warmup * plan.steps)
+    if step < warm:
+        return plan.learning_rate * (step + 1) / (warm + 1)
+    share = (step - warm) / max(1, plan.steps - warm)
+    fall = {"constant": 1.0, "linear": 1 - share, "cosine": (1 + math.cos(math.pi * share)) / 2}
+    return plan.learning_rate * fall[plan.schedule]
+
+
+def adamw(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019) that decays matrices and spares biases and norms."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=plan.learning_rate, betas=plan.betas, fused=True
+    )
+
+
+def batch_loss(
+    examples: Examples, rows: Int[np.ndarray, " rows"]
+) -> Iterator[Float[Tensor, ""]]:
+    """Mean loss over the predictions of a batch, as parts that add up to it.
+
+    Every token weighs the same, and padding nothing. Parts are made one after another, so that
+    each can be differentiated and let go before the next.
+    """
+    total = int(examples.counts[rows].sum())
+    for chunk in examples.chunks(rows):
+        yield examples.nll(chunk).sum() / total
+
+
+class Epochs:
+    """The batches of all epochs, by the number of the step.
+
+    The order depends on the seed and the epoch alone, so that a run can start at any step.
+    """
+
+    def __init__(self, examples: Examples, batch_size: int, run: Run, purpose: str = "batches"):
+        check_at_least("batch_size", batch_size, 1, "8 or 16 suit a small model")
+        self.examples, self.batch_size = examples, batch_size
+        self.run, self.purpose = run, purpose
+        self.per_epoch = math.ceil(len(examples.counts) / batch_size)
+        self._epoch, self._batches = -1, []
+
+    def rows(self, step: int) -> Int[np.ndarray, " _"]:
+        """The examples of step number `step`."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            rng = self.run.stream(self.purpose, epoch)
+            self._epoch, self._batches = epoch, self.examples.order(self.batch_size, rng)
+        return self._batches[place]
+
+
+def shuffled_batches(
+    sizes: Int[np.ndarray, " n"], batch_size: int, rng: np.random.Generator, pool: int = 16
+) -> list[Int[np.ndarray, " _"]]:
+    """Every example once, in batches of similar size, in random order.
+
+    Examples are shuffled, sorted by size inside pools of `pool` batches so that little is padded,
+    cut into batches, and the batches shuffled.
+    """
+    rows = rng.permutation(len(sizes))
+    width = pool * batch_size
+    pools = [rows[i : i + width] for i in range(0, len(rows), width)]
+    ordered = [p[np.argsort(sizes[p], kind="stable")] for p in pools]
+    rows = np.concatenate(ordered) if ordered else rows
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+@dataclass
+class Training:
+    """Training that leaves checkpoints in `run.scratch` and resumes from them.
+
+    Attributes:
+        model: What is trained, in place.
+        plan: How.
+        run: Seed, scratch folder, log and progress.
+        key: What decides the outcome; a checkpoint with another key is not resumed.
+        per_epoch: Steps in an epoch, for the trace.
+        trace: `step`, `epoch`, `loss` and `lr` of about `TRACED` steps, of killed runs too.
+    """
+
+    model: nn.Module
+    plan: Plan
+    run: Run
+    key: str
+    per_epoch: int = 1
+    trace: list[dict[str, float]] = field(default_factory=list)
+
+    def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
+        """Take the steps that are still to be taken, one at a time.
+
+        A step is saved only after whoever iterates has asked for the next one, so a decision to
+        stop is made again after a crash, on the same weights.
+
+        Args:
+            loss: The loss of step number `n`, as parts that add up to it.
+
+        Raises:
+            EngramError: The loss or its gradient is no longer finite.
+        """
+        optimiser = adamw(self.model, self.plan)
+        checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
+        first, self.trace = checkpoint.restore(self.model, optimiser)
+        self.run.progress(first, self.plan.steps, "training")
+
+        def update(number: int) -> Step:
+            return self._update(number, optimiser, loss)
+
+        try:
+            for step in fit(range(first, self.plan.steps), update):
+                self._record(step)
+                yield step
+                checkpoint.save_if_due(step.number + 1, self.model, optimiser, self.trace)
+        finally:
+            self.model.eval()
+
+    def _update(
+        self,
+        number: int,
+        optimiser: torch.optim.AdamW,
+        loss: Callable[[int], Iterable[Float[Tensor, ""]]],
+    ) -> Step:
+        rate = learning_rate(self.plan, number)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        optimiser.zero_grad(set_to_none=True)
+        value = 0.0
+        with torch_seeded(self.run.seed, "dropout", number):
+            for part in loss(number):
+                part.backward()
+                value += float(part.detach())
+        limit = self.plan.clip or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise EngramError(
+                f"training diverged: at step {number + 1} of {self.plan.steps} the loss is "
+                f"{value:g} and its gradient's norm {norm:g} (learning rate {rate:g})",
+                hint=f"lower --learning-rate, to {self.plan.learning_rate / 10:g} say",
+            )
+        optimiser.step()
+        return Step(number, value, rate)
+
+    def _record(self, step: Step) -> None:
+        total = self.plan.steps
+        if step.number % math.ceil(total / TRACED) == 0 or step.number == total - 1:
+            epoch = (step.number + 1) / self.per_epoch
+            entry = {"step": step.number, "epoch": epoch, "loss": step.loss, "lr": step.rate}
+            self.trace.append(entry)
+            self.run.log(**entry)
+        self.run.progress(step.number + 1, total, "training")
+
+
+class Checkpoint:
+    """Weights, optimiser state and trace in one file, which is always whole."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self._saved, self._cost = time.monotonic(), 0.0
+
+    def save_if_due(
+        self, done: int, model: nn.Module, optimiser: torch.optim.Optimizer, trace: list[Any]
+    ) -> None:
+        """Save, unless that was done a moment ago or would take more than `SHARE` of the time."""
+        if time.monotonic() - self._saved >= max(PAUSE, self._cost / SHARE):
+            begun = time.monotonic()
+            self.save(done, model, optimiser, trace)
+            self._saved = time.monotonic()
+            self._cost = self._saved - begun
+
+    def save(
+        self, done: int, model: nn.Module, optimiser: torch.optim.Optimizer, trace: list[Any]
+    ) -> None:
+        """Write a new file beside the old one, make it durable, and put it in its place."""
+        tensors = {f"model/{name}": t.detach().contiguous() for name, t in _state(model).items()}
+        for row, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{row}/{name}": t.contiguous() for name, t in state.items()}
+        facts = {"key": self.key, "done": str(done), "trace": json.dumps(trace)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        try:
+            save_file(tensors, part, metadata=facts)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+        _sync_folder(self.path.parent)
+
+    def restore(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[int, list[dict[str, float]]]:
+        """Put the saved state back. Returns how many steps were done, and their trace.
+
+        A file of other inputs, or one that something else has damaged, is passed over.
+        """
+        if not self.path.is_file():
+            return 0, []
+        try:
+            with safe_open(self.path, "pt") as file:
+                facts = file.metadata() or {}
+                if facts.get("key") != self.key:
+                    return 0, []
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return 0, []
+        own = _state(model)
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[f"model/{name}"])
+        saved = optimiser.state_dict()
+        saved["state"] = _optimiser_state(tensors)
+        optimiser.load_state_dict(saved)
+        return int(facts["done"]), json.loads(facts["trace"])
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Every tensor of a model once, tied ones under one name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _optimiser_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser/"):
+            _, row, entry = name.split("/")
+            state.setdefault(int(row), {})[entry] = tensor
+    return state
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system lets a folder be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
