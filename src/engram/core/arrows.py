@@ -14,6 +14,7 @@ from engram.core.split import Split
 from engram.core.target import Access, Draft, Target
 
 
+@runtime_checkable
 class Run(Protocol):
     """What an arrow may ask for: randomness, a place, a device, stored answers, other targets."""
 

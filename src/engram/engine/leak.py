@@ -55,7 +55,7 @@ def find_leak(models: Mapping[str, Target], records: Split) -> dict[str, Any]:
     if not places:
         return {}
     written = {name: complete(target, places) for name, target in models.items()}
-    first, last = list(written)[0], list(written)[-1]
+    first, last = next(iter(written)), list(written)[-1]
 
     def worth(number: int) -> tuple[bool, bool, int]:
         suspect, control = written[first][number], written[last][number]

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -116,13 +116,19 @@ def check_at_least(name: str, value: float, least: float, hint: str) -> None:
         raise EngramError(f"{name} is {value}, but must be at least {least:g}", hint=hint)
 
 
-def check_not_empty(n: int, name: str) -> None:
+def check_not_empty(examples: Examples, name: str) -> None:
     """Refuse to train on nothing."""
-    if n == 0:
+    if not len(examples.counts):
         raise EngramError(
-            f"split {name!r} has no records to train on",
-            hint="give a split with at least one record",
+            f"split {name!r} has no records to learn from",
+            hint="give at least one record; a text must have at least two tokens",
         )
+
+
+def key_of(method: Any, seed: int, *fingerprints: str) -> str:
+    """What decides the outcome of a training, as text: configuration, seed, data and base."""
+    name = type(method).__name__
+    return json.dumps([name, asdict(method), seed, *fingerprints], sort_keys=True)
 
 
 def fit(steps: Iterable[int], update: Callable[[int], Step]) -> Iterator[Step]:
@@ -160,9 +166,7 @@ def adamw(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
     )
 
 
-def batch_loss(
-    examples: Examples, rows: Int[np.ndarray, " rows"]
-) -> Iterator[Float[Tensor, ""]]:
+def batch_loss(examples: Examples, rows: Int[np.ndarray, " rows"]) -> Iterator[Float[Tensor, ""]]:
     """Mean loss over the predictions of a batch, as parts that add up to it.
 
     Every token weighs the same, and padding nothing. Parts are made one after another, so that
@@ -179,7 +183,9 @@ class Epochs:
     The order depends on the seed and the epoch alone, so that a run can start at any step.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, run: Run, purpose: str = "batches"):
+    def __init__(
+        self, examples: Examples, batch_size: int, run: Run, purpose: str = "batches"
+    ) -> None:
         check_at_least("batch_size", batch_size, 1, "8 or 16 suit a small model")
         self.examples, self.batch_size = examples, batch_size
         self.run, self.purpose = run, purpose

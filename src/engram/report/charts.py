@@ -25,7 +25,8 @@ from engram.report.svg import (
 
 SERIES = 7
 """Distinct line styles; more curves than this are not drawn over one another."""
-_FLOOR = 1e-3
+FLOOR = 1e-3
+"""The lowest rate on either axis of an ROC chart."""
 _DECADES = (0.001, 0.01, 0.1, 1.0)
 
 
@@ -163,8 +164,8 @@ def roc(curves: Sequence[Curve], outsiders: int, width: int = 560, height: int =
     What counts is the left edge: how many members are found while nearly no outsider is accused.
     Rates below one outsider in all cannot be told apart from 0, and are shaded.
     """
-    across = Logarithmic(_FLOOR, 1.0, 64, width - 14)
-    up = Logarithmic(_FLOOR, 1.0, height - 52, 12)
+    across = Logarithmic(FLOOR, 1.0, 64, width - 14)
+    up = Logarithmic(FLOOR, 1.0, height - 52, 12)
     parts = [*_unresolved(across, up, outsiders), *_decade_grid(across, up, width, height)]
     lines = [_staircase(curve.roc, across, up) for curve in curves]
     for curve, points in reversed(list(zip(curves, lines, strict=True))):
@@ -184,6 +185,11 @@ def _reading(curve: Roc) -> str:
     return ", ".join(shown)
 
 
+def pixel_of(fpr: float, pixels: int) -> int:
+    """Which of so many pixels on the logarithmic axis a false positive rate falls on."""
+    return round(Logarithmic(FLOOR, 1.0, 0, pixels - 1)(fpr))
+
+
 def tpr_at(curve: Roc, fpr: float) -> float:
     """Height of the staircase at a false positive rate: the last step that is not beyond it."""
     reached = [t for f, t in zip(curve.fpr, curve.tpr, strict=True) if f <= fpr]
@@ -192,22 +198,22 @@ def tpr_at(curve: Roc, fpr: float) -> float:
 
 def _staircase(curve: Roc, across: Logarithmic, up: Logarithmic) -> list[tuple[float, float]]:
     """Pixels of the steps from the left edge on; what lies under the lower edge is left out."""
-    height = tpr_at(curve, _FLOOR)
-    points = [(across(_FLOOR), up(height))] if height >= _FLOOR else []
+    height = tpr_at(curve, FLOOR)
+    points = [(across(FLOOR), up(height))] if height >= FLOOR else []
     for fpr, tpr in zip(curve.fpr, curve.tpr, strict=True):
-        if fpr <= _FLOOR or tpr < _FLOOR:
+        if fpr <= FLOOR or tpr < FLOOR:
             continue
         x, y = across(fpr), up(tpr)
-        points.append((x, points[-1][1] if points else up(_FLOOR)))
+        points.append((x, points[-1][1] if points else up(FLOOR)))
         points.append((x, y))
     return points
 
 
 def _unresolved(across: Logarithmic, up: Logarithmic, outsiders: int) -> list[Markup]:
-    if outsiders < 1 or 1 / outsiders <= _FLOOR:
+    if outsiders < 1 or 1 / outsiders <= FLOOR:
         return []
-    left, right = across(_FLOOR), across(1 / outsiders)
-    top, bottom = up(1.0), up(_FLOOR)
+    left, right = across(FLOOR), across(1 / outsiders)
+    top, bottom = up(1.0), up(FLOOR)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     shade = path(corners, "shade", close=True)
     if right - left < 90:
@@ -217,20 +223,20 @@ def _unresolved(across: Logarithmic, up: Logarithmic, outsiders: int) -> list[Ma
 
 
 def _decade_grid(across: Logarithmic, up: Logarithmic, width: int, height: int) -> list[Markup]:
-    parts = [path([(across(r), up(r)) for r in (_FLOOR, 1.0)], "chance")]
+    parts = [path([(across(r), up(r)) for r in (FLOOR, 1.0)], "chance")]
     for rate in _DECADES:
         shown = _plain_tick(wording.percent(rate))
         parts += [
-            line(across(rate), up(1.0), across(rate), up(_FLOOR), "grid"),
-            line(across(_FLOOR), up(rate), across(1.0), up(rate), "grid"),
+            line(across(rate), up(1.0), across(rate), up(FLOOR), "grid"),
+            line(across(FLOOR), up(rate), across(1.0), up(rate), "grid"),
             text(across(rate), height - 34, shown, text_anchor=_anchor_end(rate), class_="tick"),
             text(58, up(rate) + 4, shown, text_anchor="end", class_="tick"),
         ]
-    middle = (across(_FLOOR) + across(1.0)) / 2
+    middle = (across(FLOOR) + across(1.0)) / 2
     parts.append(
         text(middle, height - 10, "outsiders wrongly called members (FPR)", text_anchor="middle")
     )
-    centre = (up(_FLOOR) + up(1.0)) / 2
+    centre = (up(FLOOR) + up(1.0)) / 2
     parts.append(
         text(
             14,

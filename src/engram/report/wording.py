@@ -1,10 +1,12 @@
 """How numbers, findings and long texts are written."""
 
 import math
+import re
 
 from engram.core.finding import Finding
 
 MINUS = "\u2212"
+_AUC = re.compile(r"\bauc\b", re.IGNORECASE)
 _RATIO_WORDS = ("tpr", "rate", "share", "fraction", "accuracy", "extract", "percent")
 _RATIO_UNITS = ("", "fraction", "share", "rate", "ratio")
 
@@ -77,7 +79,7 @@ def is_percent(finding: Finding) -> bool:
 
 def is_auc(finding: Finding) -> bool:
     """Whether this finding is an area under an ROC curve."""
-    return finding.name.lower() == "auc" or finding.name.lower().startswith("auc ")
+    return _AUC.search(finding.name) is not None
 
 
 def of_finding(finding: Finding, value: float) -> str:

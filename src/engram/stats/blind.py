@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from engram.core.finding import Finding
 from engram.stats.intervals import clopper_pearson
 from engram.stats.roc import auc_value, resampled_aucs
-from engram.stats.tokens import MAX_CHARACTERS, Units, ngrams, words
+from engram.stats.tokens import MAX_CHARACTERS, Units, ngrams
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -31,6 +31,7 @@ MAX_COMPONENTS = 200
 """Directions kept of wide features: what a linear baseline can use of a few thousand records."""
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_DIGITS = re.compile(r"\d+")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _DATE = re.compile(
     r"\b\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b"
@@ -54,7 +55,7 @@ class Blinds:
     looks: int
     """How many baselines there are: the intervals hold for all of them together."""
 
-    def auc(self, name: str, features: Any, fit: Fit, rng: np.random.Generator) -> Finding:  # noqa: ANN401
+    def auc(self, name: str, features: Any, fit: Fit, rng: np.random.Generator) -> Finding:
         """The out-of-fold AUC of one baseline.
 
         Scores are compared within a fold only: models of different folds have different
@@ -150,7 +151,7 @@ def assign_folds(
 
 
 def fit_logistic(
-    features: Any,  # noqa: ANN401
+    features: Any,
     is_member: Bool[np.ndarray, " train"],
 ) -> Callable[[Any], Float[np.ndarray, " test"]]:
     """Logistic regression with balanced classes; dense or sparse features.
@@ -215,7 +216,7 @@ def number_features(texts: Sequence[str]) -> Float[np.ndarray, "n 8"]:
 def _numbers(text: str) -> list[float]:
     numbers = [_as_number(found) for found in _NUMBER.findall(text)]
     years = [int(found) for found in _YEAR.findall(text)] or [math.nan]
-    digits = sum(character.isdigit() for character in text)
+    digits = sum(map(len, _DIGITS.findall(text)))
     return [
         math.log1p(digits),
         digits / max(len(text), 1),

@@ -102,7 +102,10 @@ def _resampled_means(
 def _bca_tails(
     values: Float[np.ndarray, " n"], means: Float[np.ndarray, " resamples"]
 ) -> Float[np.ndarray, " 2"]:
-    """Which quantiles of the resampled means bound the interval (Efron and Tibshirani 1993, eq. 14.10)."""
+    """Which quantiles of the resampled means bound the interval.
+
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, eq. 14.10.
+    """
     from scipy.special import ndtr, ndtri
 
     centred = values - values.mean()

@@ -71,7 +71,9 @@ def headline(
     best = max(names, key=lambda name: abs(areas[name] - 0.5))
     turned = areas[best] < 0.5
     judged = (-1 if turned else 1) * scores_by_attack[best][~choosing]
-    judged_owners = None if owners is None else [owners[i] for i in np.flatnonzero(~choosing)]
+    judged_owners = (
+        None if owners is None else [owners[row] for row in np.flatnonzero(~choosing).tolist()]
+    )
     area = auc(judged, is_member[~choosing], rng, resamples, judged_owners)
     area = area.tagged(method=best, note=_how_chosen(len(names), turned))
     chosen_with = 1 - areas[best] if turned else areas[best]

@@ -140,7 +140,9 @@ def _block_ends(cost: Int[np.ndarray, " visited"]) -> Int[np.ndarray, " ends"]:
 def _candidates(
     heads: "csr_array", index: "csr_array"
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
-    pairs = (heads @ index).tocoo()
+    from scipy.sparse import coo_array
+
+    pairs = coo_array(heads @ index)
     return pairs.row.astype(np.int64), pairs.col.astype(np.int64)
 
 

@@ -38,7 +38,7 @@ MAX_A_SIDE = 4_000
 MIN_A_SIDE = 20
 TOLERATED_SHARE = 0.01
 """Share of outsiders that may be nearly the same as a member in a clean split."""
-TEXT_LOOKS = ("bag of words", "length", "numbers and dates")
+TEXT_LOOKS = ("bag of words", "length", "numbers and dates", "all together")
 FEATURE_LOOKS = ("linear", "trees")
 
 Verdict = Literal["clean", "inflated", "overlapping", "unknown"]
@@ -64,7 +64,7 @@ class SplitAudit:
 
 
 def audit_split(
-    records: Sequence[str] | Num[np.ndarray, "n *shape"] | None,
+    records: Sequence[str] | Num[np.ndarray, "..."] | None,
     is_member: Bool[np.ndarray, " m"],
     owners: Owners | None,
     rng: np.random.Generator,
@@ -118,19 +118,18 @@ def _blind_findings(
     seen = _some_of_each_side(is_member, parts[0])
     label, keys = is_member[seen], [keys[row] for row in seen]
     cluster = clusters(owner[seen], keys)
-    is_text = not isinstance(records, np.ndarray)
-    looks = (*TEXT_LOOKS, "all together") if is_text else FEATURE_LOOKS
+    looks = FEATURE_LOOKS if isinstance(records, np.ndarray) else TEXT_LOOKS
     names = [f"blind AUC ({look})" for look in looks]
     if reason := _too_few(label, cluster):
         return [Finding.missing(name, reason, n=len(seen)) for name in names]
     streams = parts[1].spawn(len(names) + 2)
     blinds = Blinds(label, cluster, assign_folds(cluster, label, streams[-1]), len(names))
-    if is_text:
-        features = _text_features([records[row] for row in seen])
-        fits = [fit_logistic] * len(names)
-    else:
+    if isinstance(records, np.ndarray):
         rows = records[seen]
         features, fits = [compressed(rows, streams[-2]), rows], [fit_logistic, fit_trees]
+    else:
+        features = _text_features([str(records[row]) for row in seen])
+        fits = [fit_logistic] * len(names)
     note = _how_blind(is_member, label, owner, len(names))
     return [
         found.tagged(note="; ".join(filter(None, (found.note, note))))
@@ -210,25 +209,29 @@ def _on_both_sides(
 
 def _judge(blind: Sequence[Finding], shared: Sequence[Finding]) -> tuple[Verdict, str]:
     measured = [each for each in blind if each.value is not None]
-    if leaks := [each for each in measured if each.low > 0.5]:
-        worst = max(leaks, key=lambda each: each.value)
+    if leaks := [each for each in measured if each.low is not None and each.low > 0.5]:
+        worst = max(leaks, key=_value)
         return "inflated", (
             f"without the model, members and outsiders are told apart ({_shown(worst)}), "
             "so every attack's number on this split is inflated"
         )
     shares = [each for each in shared if each.unit == ""]
-    worst_share = max(shares, key=lambda each: each.value)
-    if worst_share.value > TOLERATED_SHARE:
+    worst_share = max(shares, key=_value)
+    if _value(worst_share) > TOLERATED_SHARE:
         return "overlapping", (
-            f"{worst_share.value:.1%} of the {worst_share.name} (more than {TOLERATED_SHARE:.0%}), "
-            "so they are not truly unseen and attacks look weaker than they are"
+            f"{worst_share.value:.1%} of the {worst_share.name} ({TOLERATED_SHARE:.0%} is "
+            "tolerated), so they are not truly unseen and attacks look weaker than they are"
         )
     if missing := [each for each in blind if each.value is None]:
         return "unknown", f"the split could not be audited: {missing[0].note}"
-    worst = max(measured, key=lambda each: each.value)
+    worst = max(measured, key=_value)
     return "clean", (
         f"members and outsiders cannot be told apart without the model (at most {_shown(worst)})"
     )
+
+
+def _value(found: Finding) -> float:
+    return math.nan if found.value is None else found.value
 
 
 def _shown(found: Finding) -> str:

@@ -8,7 +8,7 @@ outsiders is a model that has learnt its members by heart.
 
 Every token counts the same, so long records count more. The 95 % interval resamples records.
 
-Nowhere that we know does this differ from the paper.
+Differs from the paper: Nowhere that we know.
 """
 
 from collections.abc import Mapping

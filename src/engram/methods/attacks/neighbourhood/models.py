@@ -37,11 +37,16 @@ class ModelFiller(RandomFiller):
     network: Any
     device: Any
 
+    @property
+    def _config(self) -> Any:
+        """The configuration of the text model, also where it is one of several inside."""
+        return self.network.config.get_text_config()
+
     @cached_property
     def context(self) -> int:
         """Tokens that the model reads at once."""
         limits = (
-            getattr(self.network.config, "max_position_embeddings", None),
+            getattr(self._config, "max_position_embeddings", None),
             getattr(self.tokenizer, "model_max_length", None),
         )
         return min([CONTEXT, *(int(x) for x in limits if x and x > 0)])
@@ -79,7 +84,7 @@ class ModelFiller(RandomFiller):
         pad = self.tokenizer.pad_token_id or 0  # masked out, so that any token would do
         while waiting:
             longest = len(waiting[-1].ids)
-            rows = max(1, LOGITS // (longest * self.network.config.vocab_size))
+            rows = max(1, LOGITS // (longest * self._config.vocab_size))
             waiting, batch = waiting[:-rows], waiting[-rows:]
             ids = torch.full((len(batch), longest), pad, dtype=torch.long)
             mask = torch.zeros_like(ids)

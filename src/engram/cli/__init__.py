@@ -1,0 +1,93 @@
+"""The command line: a small lazy dispatcher. Exit 0 fine, 1 over policy, 2 the user's mistake."""
+
+import json
+import os
+import sys
+from importlib import import_module
+
+from engram import __version__
+from engram.core.errors import EngramError, nearest
+
+COMMANDS = {
+    "demo": ("demo", "the whole story on embedded data; ends with the report's path"),
+    "ls": ("listing", "what there is: methods, families, data, targets, runs"),
+    "explain": ("listing", "one method's page: idea, formula, fields, paper"),
+    "transform": ("make", "Split -> Split: deduplicate, plant canaries, partition, ..."),
+    "train": ("make", "Split -> Target: pre-train, fine-tune, fit"),
+    "edit": ("make", "Target -> Target: unlearn, told what to keep and what to forget"),
+    "audit": ("judge", "which records does a model give away? Also from bare scores"),
+    "forget": ("judge", "answer a deletion request, with evidence"),
+    "measure": ("judge", "one measure on a target: perplexity, extraction, ..."),
+    "check": ("judge", "compare findings with a policy; exit 1 where one is over"),
+    "report": ("keep", "write a finished run's report again"),
+    "reindex": ("keep", "make the index again from the run folders"),
+}
+
+HELP = """engram {version}: a lab for what models take from their data
+
+usage: engram COMMAND ... (engram COMMAND --help says more)
+
+{commands}
+
+everywhere: --json (one JSON document on standard output), --config FILE, --print-config,
+            --seed N, --device auto|cpu|cuda, --store DIR
+exit code:  0 fine, 1 a finding is over policy, 2 a mistake that you can mend
+
+new here? engram demo"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; turn the user's mistakes into two calm lines."""
+    args = sys.argv[1:] if argv is None else argv
+    try:
+        code = dispatch(args)
+        sys.stdout.flush()
+    except EngramError as error:
+        code = _complain(str(error), error.hint, as_json="--json" in args)
+    except KeyboardInterrupt:
+        code = _complain("interrupted", "the same command goes on where it stopped", code=130)
+    except MemoryError:
+        code = _complain("out of memory", "try a smaller --batch-tokens or --batch-size")
+    except BrokenPipeError:  # the reader (head, less) has gone: not a mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as problem:
+        where = f" {problem.filename}" if problem.filename else ""
+        code = _complain(
+            f"the system refused:{where} {problem.strerror or problem}",
+            "are the paths right, and may you read and write there?",
+            as_json="--json" in args,
+        )
+    raise SystemExit(code)
+
+
+def dispatch(args: list[str]) -> int:
+    """Find the command's module, import it, and run it; returns the exit code."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        lines = (f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items())
+        print(HELP.format(version=__version__, commands="\n".join(lines)))
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"engram {__version__}")
+        return 0
+    if args[0] not in COMMANDS:
+        raise EngramError(
+            f"there is no command called {args[0]!r}",
+            hint=nearest(args[0], COMMANDS, "`engram --help` lists them"),
+        )
+    module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
+    return int(getattr(module, args[0])(args[1:]) or 0)
+
+
+def _complain(fact: str, hint: str, code: int = 2, as_json: bool = False) -> int:
+    print(f"error: {fact}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {hint}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": fact, "hint": hint}))
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""`engram audit`, `engram forget`, `engram measure` and `engram check`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from engram import catalog, data, families
+from engram.cli.output import make_run, number, tell
+from engram.cli.parse import Common, Printed, parse, read_config, split_list
+from engram.core import EngramError, Split, Target
+from engram.engine import (
+    AuditRun,
+    EngineRun,
+    Reading,
+    audit_scores,
+    known_records,
+    load,
+    to_forget,
+)
+from engram.engine import audit as run_audit
+from engram.engine import forget as run_forget
+from engram.engine import measure as run_measure
+from engram.store import RECORD, TARGET, load_record
+
+
+@dataclass(frozen=True)
+class TargetOptions(Common):
+    """Which target, and which of its records."""
+
+    target: tyro.conf.Positional[str] = ""
+    """A target's folder, or any causal language model's folder or Hugging Face name."""
+    data: str = ""
+    """The data that the target was trained on, if it has moved."""
+    members: str = ""
+    """Records that the model was trained on, where the target has no ledger."""
+    outsiders: str = ""
+    """Records of the same kind that it never saw."""
+    text_column: str | None = None
+    """The column of --members and --outsiders that holds the text."""
+    owner_column: str | None = None
+    """Their column that says whose record it is."""
+    family: str = "causal-lm"
+    """The kind of model, where the folder is not one of ours."""
+    batch_tokens: int = 4096
+    """Tokens in one forward pass."""
+    window: int = 0
+    """Tokens that the model sees at once; 0: all that it can."""
+    stride: int = 0
+    """Tokens by which windows over a long record advance; 0: half the window."""
+    long: str = "window"
+    """Records longer than the context: window (read piece by piece) or refuse."""
+
+    def reading(self) -> Reading:
+        """How records are read."""
+        return Reading(self.batch_tokens, self.stride, self.window, self.long)
+
+
+@dataclass(frozen=True)
+class AuditOptions(TargetOptions):
+    """Options of `engram audit`."""
+
+    scores: str = ""
+    """Audit bare numbers instead of a model: a CSV or Parquet file with id, member and one
+    column an attack, or target_nll and reference_nll."""
+    battery: str = "standard"
+    """quick, standard or thorough."""
+    attacks: tuple[str, ...] = ()
+    """Exactly these attacks instead of a battery."""
+    out: Path | None = None
+    """Folder of the run; by default one in the store, named by its inputs."""
+
+
+@dataclass(frozen=True)
+class ForgetOptions(Common):
+    """Options of `engram forget`; the method's own fields are set by `engram edit`."""
+
+    target: tyro.conf.Positional[str] = ""
+    """The target that is to forget."""
+    owner: str = ""
+    """Forget all records of this owner."""
+    ids: tuple[str, ...] = ()
+    """Forget the records with these ids."""
+    records: str = ""
+    """Forget the records in this file; they are found by their content."""
+    method: str = "gradient-difference"
+    """The unlearner: `engram ls edits`."""
+    retrain: bool = True
+    """Train the exact reference too: the same recipe and seed, without the records."""
+    battery: str = "standard"
+    """For the audits before and after: quick, standard or thorough."""
+    data: str = ""
+    """The data that the target was trained on, if it has moved."""
+    out: Path | None = None
+    """Folder of the new target; the evidence goes to its folder `evidence`."""
+
+
+@dataclass(frozen=True)
+class CheckOptions(AuditOptions):
+    """Options of `engram check`."""
+
+    policy: Path | None = None
+    """A TOML file of limits on findings."""
+
+
+def audit(args: list[str]) -> int:
+    """`engram audit TARGET`, or `engram audit --scores FILE`."""
+    try:
+        options = parse("engram audit", args, AuditOptions).options
+    except Printed:
+        return 0
+    found = _audit(options)
+    _tell_audit(found, options.json)
+    return 0
+
+
+def _audit(options: AuditOptions) -> AuditRun:
+    if options.scores:
+        if options.target:
+            raise EngramError(
+                "both a target and --scores are given", hint="audit one of them at a time"
+            )
+        table = data.read_scores(options.scores)
+        return audit_scores(
+            table.name,
+            table.ids,
+            table.member,
+            table.columns,
+            make_run(options),
+            texts=table.texts,
+            owners=table.owners,
+            out=options.out,
+        )
+    target, members, outsiders, run, source = _sides(options)
+    return run_audit(
+        target,
+        members,
+        outsiders,
+        run,
+        battery=options.battery,
+        attacks=split_list(options.attacks),
+        source=source,
+        out=options.out,
+    )
+
+
+def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str]:
+    """The target with its members and outsiders, from its ledger or from the named files."""
+    if not options.target:
+        raise EngramError(
+            "TARGET is missing",
+            hint="engram audit runs/finetune-lm-..., or engram audit --scores FILE",
+        )
+    if bool(options.members) != bool(options.outsiders):
+        missing = "--outsiders" if options.members else "--members"
+        raise EngramError(
+            f"{missing} is missing", hint="an audit needs records of both kinds, from two files"
+        )
+    columns = {"text_column": options.text_column, "owner_column": options.owner_column}
+    given = {key: value for key, value in columns.items() if value is not None}
+    sides = None
+    if options.members:  # read before the model is opened: their mistakes are found at once
+        named = (options.members, options.outsiders)
+        sides = [data.read(where, **given) for where in named]
+    run = make_run(options, options.reading())
+    target = load(options.target, run.device, options.family)
+    if sides is not None:
+        members, outsiders = sides[0].renamed("members"), sides[1].renamed("outsiders")
+        return target, members, outsiders, run, f"{options.members} against {options.outsiders}"
+    known = known_records(target, options.data, given)
+    return target, known.trained, known.held_out, run, known.source
+
+
+def forget(args: list[str]) -> int:
+    """`engram forget TARGET (--records F | --ids ... | --owner ID)`."""
+    try:
+        options = parse("engram forget", args, ForgetOptions).options
+    except Printed:
+        return 0
+    if not options.target:
+        raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
+    method = catalog.find("edits", options.method).load()()
+    run = make_run(options)
+    target = load(options.target, run.device)
+    known = known_records(target, options.data)
+    asked = data.read(options.records) if options.records else None
+    ids = split_list(options.ids)
+    records = to_forget(target, known, owner=options.owner, ids=ids, records=asked)
+    done = run_forget(
+        target,
+        known,
+        records,
+        method,
+        run,
+        retrain=options.retrain,
+        battery=options.battery,
+        out=options.out,
+        evidence=options.out / "evidence" if options.out else None,
+    )
+    tell(
+        {
+            "target": str(done.target.folder),
+            "retrained": str(done.retrained.folder) if done.retrained else None,
+            "report": str(done.story.folder / "report.html"),
+            **_report(done.story),
+        },
+        [
+            done.story.document["verdict"]["sentence"],
+            "",
+            *_comparison(done.story.document["comparison"]),
+            "",
+            f"target: {done.target.folder}",
+            f"report: {done.story.folder / 'report.html'}",
+        ],
+        options.json,
+    )
+    return 0
+
+
+def measure(args: list[str]) -> int:
+    """`engram measure NAME TARGET`."""
+    if not args or args[0] in ("-h", "--help"):
+        known = ", ".join(catalog.entries("measures"))
+        if args:
+            print(f"usage: engram measure NAME TARGET ...\n  NAME: {known}")
+            return 0
+        raise EngramError("`engram measure` needs a measure's name", hint=f"one of {known}")
+    method = catalog.find("measures", args[0]).load()
+    try:
+        parsed = parse(f"engram measure {args[0]}", args[1:], TargetOptions, method)
+    except Printed:
+        return 0
+    target, members, outsiders, run, _ = _sides(parsed.options)
+    family = families.find(target.family)
+    sides = {"members": members, "outsiders": outsiders}
+    for side in sides.values():
+        family.check(side)
+    findings = run_measure(parsed.method, target, sides, run)
+    found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
+    tell({"findings": found}, [number(f) for f in found], parsed.options.json)
+    return 0
+
+
+def check(args: list[str]) -> int:
+    """`engram check TARGET --policy policy.toml`; exit 1 where a finding is over its limit."""
+    try:
+        options = parse("engram check", args, CheckOptions).options
+    except Printed:
+        return 0
+    if options.policy is None:
+        raise EngramError("--policy is missing", hint="--policy policy.toml; see the docs")
+    limits = read_policy(options.policy)
+    folder = Path(options.target)
+    if (folder / RECORD).is_file() and not (folder / TARGET).is_file():
+        document = load_record(folder)
+    else:
+        document = _audit(options).document
+    outcome = [judge_limit(limit, document.get("index", [])) for limit in limits]
+    over = [row for row in outcome if not row["ok"]]
+    lines = [f"{'ok  ' if row['ok'] else 'OVER'}  {row['text']}" for row in outcome]
+    lines.append(f"{len(over)} of {len(outcome)} limits are exceeded")
+    tell({"limits": outcome, "over": len(over)}, lines, options.json)
+    return 1 if over else 0
+
+
+LIMIT_KEYS = {"method", "name", "split", "max", "min", "use"}
+
+
+def read_policy(path: Path) -> list[dict[str, Any]]:
+    """The `[[limit]]` tables of a policy file, checked."""
+    limits = read_config(path).get("limit")
+    if not isinstance(limits, list) or not limits:
+        raise EngramError(
+            f"{path} has no [[limit]] table",
+            hint='[[limit]] name = "AUC", max = 0.6 (and method, split, use if wanted)',
+        )
+    for place, limit in enumerate(limits, 1):
+        if not isinstance(limit, dict) or not {"max", "min"} & set(limit) or "name" not in limit:
+            raise EngramError(
+                f"limit {place} in {path} needs a name and a max or a min",
+                hint='[[limit]] name = "AUC", max = 0.6',
+            )
+        if unknown := set(limit) - LIMIT_KEYS:
+            raise EngramError(
+                f"limit {place} in {path} has an unknown key {sorted(unknown)[0]!r}",
+                hint=f"the keys are {', '.join(sorted(LIMIT_KEYS))}",
+            )
+        bounds = [limit[key] for key in ("max", "min") if key in limit]
+        if any(isinstance(b, bool) or not isinstance(b, (int, float)) for b in bounds):
+            raise EngramError(f"limit {place} in {path} is not a number", hint="max = 0.6")
+        if limit.get("use", "value") not in ("value", "low", "high"):
+            raise EngramError(
+                f"limit {place} in {path} uses {limit['use']!r}",
+                hint="use = value, low or high: which end of the interval must obey",
+            )
+    return limits
+
+
+def judge_limit(limit: Mapping[str, Any], findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Whether every finding that the limit names obeys it.
+
+    A limit that no finding matches, or whose number could not be measured, is exceeded: a
+    pipeline must not turn green because a name was misspelt.
+    """
+    keys = [key for key in ("method", "name", "split") if key in limit]
+    found = [f for f in findings if all(f.get(k) == limit[k] for k in keys)]
+    asked = ", ".join(f"{k} {limit[k]!r}" for k in keys)
+    use = limit.get("use", "value")
+    if not found:
+        return {"ok": False, "text": f"{asked}: there is no such finding", "findings": []}
+    ok, told = True, []
+    for finding in found:
+        value = finding[use]
+        fits = value is not None
+        fits = fits and value <= limit.get("max", float("inf"))
+        fits = fits and value >= limit.get("min", float("-inf"))
+        ok = ok and fits
+        told.append(number(finding))
+    bounds = ", ".join(f"{k} {limit[k]}" for k in ("max", "min") if k in limit)
+    return {"ok": ok, "text": f"{'; '.join(told)} ({use}: {bounds})", "findings": found}
+
+
+def _report(found: AuditRun) -> dict[str, Any]:
+    path = found.folder / "report.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _tell_audit(found: AuditRun, as_json: bool) -> None:
+    document = found.document
+    path = found.folder / "report.html"
+    lines = [document["verdict"]["sentence"], "", f"split: {document['split_audit']['sentence']}"]
+    for attack in document["attacks"]:
+        lines += [number(f) for f in attack["findings"] if f["value"] is not None]
+    lines += [number(f) for f in document["measures"] if f["value"] is not None]
+    lines += ["", f"report: {path}"]
+    tell({**_report(found), "report": str(path), "run": str(found.folder)}, lines, as_json)
+
+
+def _comparison(comparison: Mapping[str, Any]) -> list[str]:
+    columns = comparison["columns"]
+    width = max(len(row["name"]) for row in comparison["rows"])
+    lines = [" " * width + "".join(f"  {column:>24}" for column in columns)]
+    for row in comparison["rows"]:
+        cells = [
+            "-" if c["value"] is None else f"{c['value']:.3f} [{c['low']:.3f}, {c['high']:.3f}]"
+            for c in row["cells"]
+        ]
+        lines.append(f"{row['name']:<{width}}" + "".join(f"  {cell:>24}" for cell in cells))
+    return lines

@@ -1,0 +1,178 @@
+"""`engram ls` and `engram explain`: answered from files alone, without importing a method."""
+
+import ast
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from engram import catalog
+from engram.core.errors import EngramError, nearest
+
+MORE = ("families", "data", "targets", "runs")
+
+
+def ls(args: list[str]) -> int:
+    """`engram ls [KIND] [--json] [--store DIR]`."""
+    args, as_json = _flag(args, "--json")
+    args, store = _value(args, "--store")
+    if any(a in ("-h", "--help") for a in args):
+        print("usage: engram ls [KIND] [--json] [--store DIR]")
+        print(f"  KIND: {', '.join((*catalog.KINDS, *MORE))}; without it, all methods")
+        return 0
+    if len(args) > 1 or (args and args[0].startswith("-")):
+        raise EngramError(
+            f"`engram ls` cannot use {args[-1]!r}", hint="usage: engram ls [KIND] [--json]"
+        )
+    wanted = (*catalog.KINDS, *MORE)
+    if args and args[0] not in wanted:
+        raise EngramError(
+            f"there is nothing called {args[0]!r} to list",
+            hint=nearest(args[0], wanted, f"there are {', '.join(wanted)}"),
+        )
+    found = {kind: _rows(kind, store) for kind in (args or catalog.KINDS)}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for kind, rows in found.items():
+        print(f"{kind}:" if rows else f"{kind}: none yet")
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            note = f" (needs engram[{row['extra']}])" if row.get("extra") else ""
+            print(f"  {row['name']:<{width}}  {row['summary']}{note}")
+    return 0
+
+
+def explain(args: list[str]) -> int:
+    """`engram explain NAME`: one method's page."""
+    args, as_json = _flag(args, "--json")
+    if len(args) != 1 or args[0] in ("-h", "--help"):
+        if args and args[0] in ("-h", "--help"):
+            print("usage: engram explain NAME [--json]")
+            return 0
+        raise EngramError(
+            f"`engram explain` takes one method, not {len(args)}",
+            hint="`engram ls` lists them: engram explain min-k",
+        )
+    page = _page(_anywhere(args[0]))
+    if as_json:
+        print(json.dumps(page, indent=2))
+        return 0
+    print(f"{page['name']} ({page['kind']})\n\n{page['text']}\n")
+    if page["fields"]:
+        print("fields:")
+    for field in page["fields"]:
+        default = f" = {field['default']}" if field["default"] else ""
+        print(f"  {field['name']}: {field['type']}{default}")
+        for line in field["help"].splitlines():
+            print(f"      {line.strip()}")
+    print(f"\npaper: {page['paper']}")
+    if page["extra"]:
+        print(f"needs: pip install 'engram[{page['extra']}]'")
+    return 0
+
+
+def _anywhere(name: str) -> catalog.Entry:
+    known: dict[str, catalog.Entry] = {}
+    for kind in catalog.KINDS:
+        known |= {n: e for n, e in catalog.entries(kind).items() if n not in known}
+    if name not in known:
+        raise EngramError(
+            f"no method called {name!r}", hint=nearest(name, known, "`engram ls` lists them")
+        )
+    return known[name]
+
+
+def _page(entry: catalog.Entry) -> dict[str, Any]:
+    module, _, cls = entry.address.partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise EngramError(f"the file of {entry.name!r} cannot be found ({entry.address})")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    body = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls), None)
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "text": (ast.get_docstring(tree) or "").strip(),
+        "fields": _fields(body) if body else [],
+        "paper": _paper(body) if body else "",
+        "extra": entry.extra,
+        "address": entry.address,
+    }
+
+
+def _fields(body: ast.ClassDef) -> list[dict[str, str]]:
+    found = []
+    for node, after in zip(body.body, [*body.body[1:], None], strict=True):
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        kind = ast.unparse(node.annotation)
+        if kind.startswith("ClassVar"):
+            continue
+        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        found.append(
+            {
+                "name": node.target.id,
+                "type": kind,
+                "default": ast.unparse(node.value) if node.value else "",
+                "help": str(after.value.value).strip() if told else "",  # type: ignore
+            }
+        )
+    return found
+
+
+def _paper(body: ast.ClassDef) -> str:
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
+            values = {k.arg: k.value for k in node.value.keywords}
+            if {"title", "authors", "year", "url"} <= set(values):
+                told = {k: ast.literal_eval(v) for k, v in values.items()}
+                return "{authors} ({year}). {title}. {url}".format(**told)
+    return ""
+
+
+def _rows(kind: str, store: str) -> list[dict[str, str]]:
+    if kind in catalog.KINDS:
+        return [
+            {"name": e.name, "summary": e.summary, "extra": e.extra}
+            for e in catalog.entries(kind).values()
+        ]
+    if kind == "families":
+        from engram import families
+
+        return [{"name": n, "summary": _first_line(n)} for n in families.names()]
+    if kind == "data":
+        from engram.data import describe_sources
+
+        return [{"name": n, "summary": s} for n, s in describe_sources().items()]
+    from engram.store import default_root, rows
+
+    found = rows(Path(store) if store else default_root())
+    return [
+        {"name": row.folder, "summary": f"{row.created}  {row.kind}  {row.method}  {row.headline}"}
+        for row in found
+        if (row.kind == "target") == (kind == "targets")
+    ]
+
+
+def _first_line(family: str) -> str:
+    from engram import families
+
+    path = families.HOME / f"{family.replace('-', '_')}.py"
+    if not path.is_file():
+        return "from a plug-in"
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def _flag(args: list[str], flag: str) -> tuple[list[str], bool]:
+    return [a for a in args if a != flag], flag in args
+
+
+def _value(args: list[str], flag: str) -> tuple[list[str], str]:
+    if flag not in args:
+        return args, ""
+    place = args.index(flag)
+    if place + 1 >= len(args):
+        raise EngramError(f"{flag} needs a value", hint=f"{flag} DIR")
+    return args[:place] + args[place + 2 :], args[place + 1]

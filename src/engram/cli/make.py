@@ -1,0 +1,186 @@
+"""`engram transform`, `engram train` and `engram edit`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from engram import catalog, data
+from engram.cli.output import make_run, tell
+from engram.cli.parse import Common, Printed, parse
+from engram.core import EngramError
+from engram.engine import edit as run_edit
+from engram.engine import known_records, load
+from engram.engine import train as run_train
+from engram.engine import transform as run_transform
+
+
+@dataclass(frozen=True)
+class ReadOptions(Common):
+    """How data is read."""
+
+    data: str = ""
+    """JSONL, CSV, Parquet or TXT file, a data set's name, sklearn:NAME or demo:NAME."""
+    text_column: str | None = None
+    """The column that holds the text."""
+    owner_column: str | None = None
+    """The column that says whose record it is."""
+    id_column: str | None = None
+    """The column that holds the ids."""
+    label_column: str | None = None
+    """The column that holds the class, for classifiers."""
+    limit: int | None = None
+    """Read only this many records."""
+
+    def columns(self) -> dict[str, Any]:
+        """The settings that are not the default, for `engram.read`."""
+        names = ("text_column", "owner_column", "id_column", "label_column", "limit")
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+
+
+@dataclass(frozen=True)
+class TransformOptions(ReadOptions):
+    """Options of `engram transform`."""
+
+    out: Path | None = None
+    """File to write: .jsonl, .csv or .parquet."""
+    force: bool = False
+    """Write over a file that is already there."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(ReadOptions):
+    """Options of `engram train`."""
+
+    out: Path | None = None
+    """Folder of the target; by default one in the store, named by its inputs."""
+    holdout: float = 0.25
+    """Share of owners (or records) to hold out for the audit, in [0, 1)."""
+
+
+@dataclass(frozen=True)
+class EditOptions(Common):
+    """Options of `engram edit`."""
+
+    target: tyro.conf.Positional[str] = ""
+    """The target to change."""
+    forget: str = ""
+    """Records to forget: a file; they are found by their content."""
+    keep: str = ""
+    """Records to keep; by default all other records that the target was trained on."""
+    data: str = ""
+    """The data that the target was trained on, if it has moved."""
+    out: Path | None = None
+    """Folder of the new target; by default one in the store, named by its inputs."""
+
+
+def transform(args: list[str]) -> int:
+    """`engram transform NAME --data F --out F`."""
+    name, parsed = _parse("transforms", "transform", args, TransformOptions)
+    if parsed is None:
+        return 0
+    options = parsed.options
+    if options.out is None:
+        raise EngramError("--out is missing", hint="say which file to write: --out letters.jsonl")
+    data.check_writable(options.out, options.force)
+    split = data.read(options.data or "demo:empty", **options.columns())
+    changed = run_transform(parsed.method, split, make_run(options))
+    data.write(changed, options.out, force=options.force)
+    tell(
+        {
+            "transform": name,
+            "records_in": len(split),
+            "records_out": len(changed),
+            "out": str(options.out),
+            "fingerprint": changed.fingerprint,
+        },
+        [f"{name}: {len(split):,} records in, {len(changed):,} out -> {options.out}"],
+        options.json,
+    )
+    return 0
+
+
+def train(args: list[str]) -> int:
+    """`engram train NAME --data F [--base MODEL] --out DIR`."""
+    name, parsed = _parse("recipes", "train", args, TrainOptions)
+    if parsed is None:
+        return 0
+    options = parsed.options
+    _need(options.data, "--data", "--data letters.jsonl, or --data demo:letters")
+    split = data.read(options.data, **options.columns())
+    target = run_train(
+        parsed.method,
+        split,
+        make_run(options),
+        source=options.data,
+        options=options.columns(),
+        holdout=options.holdout,
+        out=options.out,
+    )
+    _tell_target(target, name, options.json)
+    return 0
+
+
+def edit(args: list[str]) -> int:
+    """`engram edit NAME TARGET [--forget F] [--keep F] --out DIR`."""
+    name, parsed = _parse("edits", "edit", args, EditOptions)
+    if parsed is None:
+        return 0
+    options = parsed.options
+    _need(options.target, "TARGET", f"engram edit {name} runs/finetune-lm-...")
+    run = make_run(options)
+    target = load(options.target, run.device)
+    known = known_records(target, options.data)
+    forget = data.read(options.forget) if options.forget else None
+    if forget is not None:
+        from engram.engine import to_forget
+
+        forget = to_forget(target, known, records=forget)
+    keep = data.read(options.keep) if options.keep else known.trained
+    gone = set(forget.digests) if forget else set()
+    if not options.keep:
+        keep = keep.where([d not in gone for d in keep.digests], name="keep")
+    edited = run_edit(parsed.method, target, keep, forget, run, out=options.out)
+    _tell_target(edited, name, options.json)
+    return 0
+
+
+def _parse(kind: str, command: str, args: list[str], options: type) -> tuple[str, Any]:
+    if not args or args[0] in ("-h", "--help"):
+        known = ", ".join(catalog.entries(kind))
+        if args:
+            print(f"usage: engram {command} NAME ... (engram {command} NAME --help says more)")
+            print(f"  NAME: {known}")
+            return "", None
+        raise EngramError(f"`engram {command}` needs a method's name", hint=f"one of {known}")
+    method = catalog.find(kind, args[0]).load()
+    try:
+        return args[0], parse(f"engram {command} {args[0]}", args[1:], options, method)
+    except Printed:
+        return args[0], None
+
+
+def _need(value: str, what: str, hint: str) -> None:
+    if not value:
+        raise EngramError(f"{what} is missing", hint=hint)
+
+
+def _tell_target(target: Any, name: str, as_json: bool) -> None:
+    ledger = target.ledger
+    counts = {role: len(ledger.having(role)) for role in ("trained", "held-out", "forgotten")}
+    tell(
+        {
+            "target": str(target.folder),
+            "method": name,
+            "family": target.family,
+            "fingerprint": target.fingerprint,
+            "records": counts,
+        },
+        [
+            f"target: {target.folder}",
+            "records: " + ", ".join(f"{n:,} {role}" for role, n in counts.items() if n),
+            f"next: engram audit {target.folder}",
+        ],
+        as_json,
+    )

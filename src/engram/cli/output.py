@@ -1,0 +1,91 @@
+"""What the commands say: progress on standard error, results on standard output."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from engram.engine import EngineRun, Reading, pick_device
+
+QUIET_SECONDS, PLAIN_SECONDS = 2.0, 15.0
+
+
+class Progress:
+    """A bar on standard error for anything over two seconds; lines where it is no terminal."""
+
+    def __init__(self) -> None:
+        self._what, self._since, self._said = "", time.monotonic(), 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Take note that `done` of `total` steps of `what` are finished."""
+        now = time.monotonic()
+        if what != self._what:
+            self.close()
+            self._what, self._since, self._said = what, now, now
+        if now - self._since < QUIET_SECONDS:
+            return
+        if sys.stderr.isatty():
+            self._draw(done, total, what)
+        elif now - self._said > PLAIN_SECONDS:
+            self._said = now
+            print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+        if done >= total:
+            self.close()
+
+    def _draw(self, done: int, total: int, what: str) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, completed=done, total=total)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
+    """The engine's run for a command's options."""
+    return EngineRun(
+        seed=options.seed,
+        device=pick_device(options.device),
+        root=options.root,
+        scratch=options.root / "scratch",
+        reading=reading or Reading(),
+        watch=Progress(),
+    )
+
+
+def tell(document: Mapping[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print one JSON document, or the lines for a person."""
+    if as_json:
+        print(json.dumps(document, indent=2, allow_nan=False, default=str))
+    else:
+        print("\n".join(lines))
+
+
+def number(finding: Mapping[str, Any]) -> str:
+    """A finding as one line."""
+    unit = f" {finding['unit']}" if finding.get("unit") else ""
+    split = f" on {finding['split']}" if finding.get("split") else ""
+    if finding["value"] is None:
+        return f"{finding['method']}: {finding['name']}{split}: {finding['note']}"
+    return (
+        f"{finding['method']}: {finding['name']}{split} {finding['value']:.4g} "
+        f"[{finding['low']:.4g}, {finding['high']:.4g}]{unit} (n={finding['n']:,})"
+    )

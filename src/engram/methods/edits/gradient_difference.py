@@ -1,0 +1,123 @@
+"""Forget records by climbing their loss while descending the loss of what is kept.
+
+Training lowered the loss of every record; this undoes it for some. Climbing alone would ruin the
+model within a few steps, since nothing says what must stay, so each step also descends on a
+batch of records to keep:
+
+    L = - gamma * CE_forget + alpha * CE_keep
+
+with CE the mean over records of their mean negative log-likelihood per token. CE_forget has no
+upper end: climbed without limit, the forgotten records become *less* likely than records that
+the model never saw, and stand out by that as clearly as before. So a record is climbed only as
+long as its loss is below `stop_at`, best the mean loss of records that the model never saw:
+
+    CE_forget = mean over records of  min(CE(x), stop_at)
+
+The edit ends when no record to forget is below `stop_at`, or after `steps` steps.
+
+Differs from the paper:
+1. The climb of each record has a stop; the paper's has none. A `stop_at` that is out of reach,
+   say 1000, gives the paper's loss.
+2. Records weigh the same whatever their length; the paper's batches weigh each token the same.
+3. The paper's losses are those of a classifier; for language models they are per token, as in
+   TOFU (Maini et al., 2024).
+"""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from engram import families
+from engram.core import Draft, EngramError, Paper, Run, Split, Target, check_disjoint
+from engram.parts.training import (
+    Epochs,
+    Examples,
+    Plan,
+    Schedule,
+    Training,
+    check_at_least,
+    check_not_empty,
+    key_of,
+)
+
+
+@dataclass(frozen=True)
+class GradientDifference:
+    """Gradient ascent on what is forgotten, descent on what is kept."""
+
+    paper: ClassVar[Paper] = Paper(
+        title="Continual Learning and Private Unlearning",
+        authors="Liu et al.",
+        year=2022,
+        url="https://arxiv.org/abs/2203.12817",
+    )
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+
+    steps: int = 60
+    """The most steps."""
+    learning_rate: float = 3e-4
+    """The learning rate, which is constant. A large published model wants 1e-5."""
+    forget_weight: float = 1.0
+    """Gamma: weight of the climb."""
+    keep_weight: float = 1.0
+    """Alpha: weight of the descent; 0 is plain gradient ascent."""
+    forget_batch: int = 8
+    """Records to forget in a step."""
+    keep_batch: int = 16
+    """Records to keep in a step."""
+    stop_at: float | None = None
+    """Loss in nats (per token) at which a record counts as forgotten: best the mean loss of
+    records that the model never saw. None: the loss of a blind guess, ln(number of answers),
+    above which a model can only be avoiding the record."""
+    schedule: Schedule = "constant"
+    """How the learning rate goes on: constant, linear or cosine."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "forget_batch", "keep_batch"):
+            check_at_least(name, getattr(self, name), 1, "1 is the least that works")
+        for name in ("forget_weight", "keep_weight"):
+            check_at_least(name, getattr(self, name), 0, "both weights are 1 by default")
+        if self.stop_at is not None and not (self.stop_at > 0 and math.isfinite(self.stop_at)):
+            raise EngramError(
+                f"stop_at is {self.stop_at}, but must be above 0",
+                hint="give the mean loss of records that the model never saw, in nats per token",
+            )
+        self.plan()
+
+    def plan(self) -> Plan:
+        """How to descend."""
+        return Plan(self.steps, self.learning_rate, schedule=self.schedule, clip=self.clip)
+
+    def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:
+        """Return a copy of the model that has forgotten `forget` and still has `keep`."""
+        if forget is None or not len(forget):
+            raise EngramError(
+                "gradient-difference was given no records to forget",
+                hint="name them with --records, --ids or --owner",
+            )
+        check_disjoint(forget, keep)
+        family: Any = families.find(target.family)
+        model = deepcopy(target.model)
+        module: nn.Module = model.model
+        dtype = next(module.parameters()).dtype
+        module.float().to(run.device)
+        climb, descend = family.examples(model, forget), family.examples(model, keep)
+        check_not_empty(climb, forget.name)
+        check_not_empty(descend, keep.name)
+        key = key_of(self, run.seed, target.fingerprint, keep.fingerprint, forget.fingerprint)
+        training = Training(module, self.plan(), run, key)
+        self._forget(training, climb, descend, run, self.ceiling(family, model))
+        module.to(dtype)
+        return Draft(target.family, model, tuple(training.trace))
+
+    def ceiling(self, family: Any, model: Any) -> float:
+        """The loss at which the climb of a record ends."""
+        return math.log(family.answers_of(model)) if self.stop_at is None else self.stop_at

@@ -1,0 +1,127 @@
+"""Train a small language model from scratch, with a tokenizer learnt from the same records.
+
+Everything that the model knows, it knows from these records: there is no base that could have
+seen them before. That makes it the cleanest subject for questions of memorisation, and it needs
+no download. The model has the layout of GPT-2 and learns to predict each next token:
+
+    L(theta) = - (1 / N) sum over records x, tokens t of  log p_theta(x_t | x_<t)
+
+where N counts the predicted tokens of a batch, so that padding weighs nothing.
+
+Differs from the paper:
+1. Each record is a sequence of its own, begun by one token and closed by another; records are
+   not strung together into one stream, so no record is read in the context of another.
+2. Sizes are those of a toy, chosen to train on a CPU in minutes.
+3. No dropout unless it is asked for.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engram.core import Draft, EngramError, Paper, Run, Split
+from engram.families.causal_lm import FAMILY, LanguageModel, tiny
+from engram.parts.training import (
+    Epochs,
+    Plan,
+    Schedule,
+    Training,
+    batch_loss,
+    check_at_least,
+    check_not_empty,
+    key_of,
+)
+
+SMALLEST_VOCABULARY = 259
+"""256 bytes and three special tokens."""
+
+
+@dataclass(frozen=True)
+class PretrainLm:
+    """Next-token training of a GPT-2 layout from random weights."""
+
+    paper: ClassVar[Paper] = Paper(
+        title="Language Models are Unsupervised Multitask Learners",
+        authors="Radford et al.",
+        year=2019,
+        url="https://cdn.openai.com/better-language-models/"
+        "language_models_are_unsupervised_multitask_learners.pdf",
+    )
+    family: ClassVar[str] = "causal-lm"
+
+    vocabulary: int = 2048
+    """The most tokens that the tokenizer may learn; at least 259."""
+    layers: int = 4
+    """Transformer blocks."""
+    width: int = 128
+    """Numbers in a token's vector; a multiple of `heads`."""
+    heads: int = 4
+    """Attention heads of each block."""
+    context: int = 256
+    """Tokens that the model sees at once; longer records are cut into pieces."""
+    dropout: float = 0.0
+    """Dropout probability while training, in [0, 1)."""
+    epochs: int = 3
+    """Times that each record is seen."""
+    batch_size: int = 16
+    """Records (or pieces of long ones) in a step."""
+    learning_rate: float = 1e-3
+    """The highest learning rate."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of matrices; biases and norms have none."""
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises, in [0, 1)."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls after that: constant, linear or cosine."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+
+    def __post_init__(self) -> None:
+        least = {"vocabulary": SMALLEST_VOCABULARY, "context": 8}
+        for name in ("vocabulary", "layers", "width", "heads", "context", "epochs", "batch_size"):
+            value = least.get(name, 1)
+            check_at_least(name, getattr(self, name), value, f"{value} is the least that works")
+        if self.width % self.heads:
+            raise EngramError(
+                f"width is {self.width}, which {self.heads} heads cannot share equally",
+                hint=f"make it a multiple of {self.heads}",
+            )
+        if not 0 <= self.dropout < 1:
+            raise EngramError(
+                f"dropout is {self.dropout}, but must be in [0, 1)", hint="0.1 is usual"
+            )
+        self.plan(1)
+
+    def plan(self, steps: int) -> Plan:
+        """How to descend in `steps` steps."""
+        return Plan(
+            steps, self.learning_rate, self.warmup, self.schedule, self.weight_decay, self.clip
+        )
+
+    def __call__(self, split: Split, run: Run) -> Draft:
+        """Learn a tokenizer and a model from the column `text`."""
+        FAMILY.check(split)
+        lm = self.untrained(split, run)
+        examples = FAMILY.examples(lm, split)
+        check_not_empty(examples, split.name)
+        epochs = Epochs(examples, self.batch_size, run)
+        plan = self.plan(self.epochs * epochs.per_epoch)
+        key = key_of(self, run.seed, split.fingerprint)
+        training = Training(lm.model, plan, run, key, epochs.per_epoch)
+        for _ in training.steps(lambda step: batch_loss(examples, epochs.rows(step))):
+            pass
+        return Draft(self.family, lm, tuple(training.trace))
+
+    def untrained(self, split: Split, run: Run) -> LanguageModel:
+        """The tokenizer, and a model of random weights, on the run's device."""
+        lm = tiny(
+            split.texts,
+            seed=run.seed,
+            vocabulary=self.vocabulary,
+            layers=self.layers,
+            width=self.width,
+            heads=self.heads,
+            context=self.context,
+            dropout=self.dropout,
+        )
+        lm.model.to(run.device)
+        return lm

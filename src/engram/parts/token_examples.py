@@ -1,0 +1,128 @@
+"""Texts made ready for a language model to be trained on, or asked about, with gradients.
+
+Every record is a sequence of its own: what the tokenizer makes of it, and the end token. A
+sequence longer than the context is cut into pieces; each begins with the last token of the one
+before, so that every token but a record's first is predicted exactly once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from engram.core import Split
+from engram.parts.training import shuffled_batches
+
+IGNORED = -100
+"""The label of a position that is not predicted."""
+LOGITS = 2**27
+"""Most numbers in one batch of logits; larger batches go through the model in parts."""
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of texts, with the special tokens that the tokenizer itself adds."""
+    if not texts:
+        return []
+    found = tokenizer(
+        list(texts), truncation=False, padding=False, return_attention_mask=False, verbose=False
+    )
+    return found["input_ids"]
+
+
+def encoded(tokenizer: Any, split: Split, block: int = 1024) -> Iterator[list[list[int]]]:
+    """Tokens of all records, `block` records at a time, so that memory stays flat."""
+    column = split.column("text")
+    for first in range(0, len(split), block):
+        texts = column.slice(first, block).to_pylist()
+        yield encode(tokenizer, ["" if t is None else t for t in texts])
+
+
+def cut(tokens: Sequence[int], context: int) -> list[Sequence[int]]:
+    """Pieces of at most `context` tokens that overlap by one; none of fewer than two tokens."""
+    stride = context - 1
+    return [tokens[i : i + context] for i in range(0, max(len(tokens) - 1, 0), stride)]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenExamples:
+    """Pieces of tokenised records, beside the model that is to learn or forget them.
+
+    Attributes:
+        model: A Hugging Face causal language model.
+        tokens: All pieces, one after another; (total,).
+        offsets: Where each piece starts; (pieces + 1,).
+        record: Which record each piece is from; (pieces,).
+    """
+
+    model: nn.Module
+    tokens: Int[np.ndarray, " total"]
+    offsets: Int[np.ndarray, " pieces_plus_one"]
+    record: Int[np.ndarray, " pieces"]
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, tokenizer: Any, split: Split, context: int, *, end: bool
+    ) -> "TokenExamples":
+        """Tokenise and cut every record; with `end`, the end token closes each."""
+        closing = [tokenizer.eos_token_id] if end and tokenizer.eos_token_id is not None else []
+        pieces, record, row = [], [], 0
+        for block in encoded(tokenizer, split):
+            for ids in block:
+                sequence = ids if ids[-1:] == closing else ids + closing
+                made = cut(sequence, context)
+                pieces += [np.asarray(piece, np.int32) for piece in made]
+                record += [row] * len(made)
+                row += 1
+        tokens = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
+        offsets = np.cumsum([0, *map(len, pieces)])
+        return cls(model, tokens, offsets, np.array(record, np.int64))
+
+    @cached_property
+    def counts(self) -> Int[np.ndarray, " pieces"]:
+        """Predicted tokens of each piece: all but its first."""
+        return np.diff(self.offsets) - 1
+
+    def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
+        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats."""
+        device = next(self.model.parameters()).device
+        tokens, labels = (t.to(device) for t in self.padded(rows))
+        mask = (tokens != IGNORED).long()
+        logits = self.model(
+            input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
+        ).logits
+        losses = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return losses.view(labels.shape).sum(1)
+
+    def padded(
+        self, rows: Int[np.ndarray, " rows"]
+    ) -> tuple[Int[Tensor, "rows time"], Int[Tensor, "rows time"]]:
+        """Tokens filled up on the right, and at each position the token that comes next.
+
+        Positions that are filled up, and those after which nothing comes, hold `IGNORED`.
+        """
+        width = int(self.counts[rows].max()) + 1
+        tokens = np.full((len(rows), width), IGNORED, np.int64)
+        for place, row in enumerate(rows):
+            piece = self.tokens[self.offsets[row] : self.offsets[row + 1]]
+            tokens[place, : len(piece)] = piece
+        labels = np.full_like(tokens, IGNORED)
+        labels[:, :-1] = tokens[:, 1:]
+        return torch.from_numpy(tokens), torch.from_numpy(labels)
+
+    def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
+        """The rows in parts whose logits stay below `LOGITS` numbers."""
+        vocabulary = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        width = int(self.counts[rows].max()) + 1
+        size = max(1, LOGITS // (width * vocabulary))
+        yield from (rows[i : i + size] for i in range(0, len(rows), size))
+
+    def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:
+        """One epoch of batches, each of pieces of similar length."""
+        return shuffled_batches(self.counts, batch_size, rng)

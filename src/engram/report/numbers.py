@@ -1,0 +1,63 @@
+"""`report.json`: every number of a report, for programs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from engram.core.finding import Finding
+from engram.report.document import AuditDocument, Document, StoryDocument
+
+RECORDS = "scores.parquet"
+_KEYS = ("method", "name", "value", "low", "high", "n", "unit", "split")
+
+
+def of_document(document: Document) -> dict[str, Any]:
+    """`{"engram", "target", "findings", "records", "warnings"}`, and a story's `audits`."""
+    if isinstance(document, AuditDocument):
+        return _audit(document)
+    return _story(document)
+
+
+def _audit(doc: AuditDocument) -> dict[str, Any]:
+    found = [_row(one, "split-audit") for one in doc.split_audit.findings]
+    found += [_row(one, doc.headline.attack) for one in doc.headline.findings]
+    for attack in doc.attacks:
+        found += [_row(one, attack.name) for one in attack.findings]
+        found += [_row(one, attack.name, "owners") for one in attack.owner_findings]
+    found += [_row(one) for one in doc.measures]
+    return {
+        "engram": doc.engram,
+        "target": dict(doc.target.raw),
+        "findings": found,
+        "records": RECORDS,
+        "warnings": [*_about_the_split(doc), *doc.warnings, *_missing(doc)],
+    }
+
+
+def _row(finding: Finding, method: str = "", split: str = "") -> dict[str, Any]:
+    row = {key: getattr(finding, key) for key in _KEYS}
+    return {**row, "method": finding.method or method, "split": finding.split or split}
+
+
+def _about_the_split(doc: AuditDocument) -> Iterable[str]:
+    if doc.split_audit.verdict != "clean":
+        yield f"split audit: {doc.split_audit.verdict}: {doc.split_audit.sentence}"
+
+
+def _missing(doc: AuditDocument) -> Iterable[str]:
+    return (f"not measured: {reason}" for reason in doc.not_measured)
+
+
+def _story(doc: StoryDocument) -> dict[str, Any]:
+    """The compared numbers, each on the model that its `split` names, then whole audits."""
+    found = []
+    for row in doc.rows:
+        for column, cell in zip(doc.columns, row.cells, strict=True):
+            found.append({**_row(cell), "name": row.name, "split": column})
+    return {
+        "engram": doc.engram,
+        "target": dict(doc.audits[0].document.target.raw) if doc.audits else {},
+        "findings": found,
+        "records": RECORDS,
+        "warnings": [],
+        "audits": [{"title": one.title, **_audit(one.document)} for one in doc.audits],
+    }

@@ -1,0 +1,377 @@
+"""One self-contained HTML page from a checked document: no script, nothing loaded from anywhere."""
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from engram.core.finding import Finding
+from engram.report import charts, matching, tokens, wording
+from engram.report.document import (
+    AttackResult,
+    AuditDocument,
+    Document,
+    ExposedRecord,
+    Histogram,
+    LeakOutput,
+    StoryDocument,
+)
+from engram.report.limits import LARGEST, Limits, shrinking
+
+TEMPLATES = Path(__file__).parent / "templates"
+OVERLAID = 6
+"""Curves drawn in one ROC chart; more would hide one another."""
+_RATE = re.compile(r"@\s*(\d+(?:\.\d+)?)\s*%")
+_LINK = re.compile(r"https?://[^\s<>\"'`\\]+")
+
+
+@dataclass(frozen=True)
+class AttackView:
+    """One attack, ready to be laid out."""
+
+    attack: AttackResult
+    headline: bool
+    series: int | None
+    """Its style in the ROC chart; None where it is not drawn there."""
+    auc: Finding | None
+    plot: Markup
+    cells: tuple[Finding | None, ...]
+    link: str
+
+
+@dataclass(frozen=True)
+class RecordView:
+    """One exposed record with its shaded tokens."""
+
+    record: ExposedRecord
+    shaded: tokens.ShadedRecord
+
+
+@dataclass(frozen=True)
+class AuditView:
+    """An audit with everything computed, so that the template only lays out."""
+
+    doc: AuditDocument
+    key: str
+    limits: Limits
+    tiles: tuple[tuple[str, str, str], ...]
+    attacks: tuple[AttackView, ...]
+    columns: tuple[str, ...]
+    axis: Markup
+    roc: Markup | None
+    distributions: tuple[tuple[str, Markup], ...]
+    """Attack and its histogram, the headline's first."""
+    owner_chart: Markup | None
+    owner_attacks: tuple[AttackResult, ...]
+    records: tuple[RecordView, ...]
+    compared: bool
+    """Whether the shown records' tokens have a reference."""
+    traces: tuple[Markup, ...]
+
+
+def render(document: Document) -> str:
+    """The page, with less shown of each thing until it is small enough.
+
+    The last resort shows two records and eight rows of each table, and every text is cut, so
+    a page that is still too large cannot come from a document of any size.
+    """
+    page = ""
+    for limits in shrinking():
+        page = render_within(document, limits)
+        if len(page.encode()) <= LARGEST:
+            break
+    return page
+
+
+def render_within(document: Document, limits: Limits) -> str:
+    """The page under these limits, however large it becomes."""
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
+    shared = {"style": Markup(style), "digest": digest, "limits": limits}
+    if isinstance(document, AuditDocument):
+        template, view = "audit.html.j2", view_of(document, "a", limits)
+        return _environment().get_template(template).render(view=view, doc=document, **shared)
+    audits = [
+        (one.title, view_of(one.document, f"a{place}", limits))
+        for place, one in enumerate(document.audits[: limits.audits])
+    ]
+    template = _environment().get_template("story.html.j2")
+    return template.render(
+        doc=document,
+        audits=audits,
+        outputs=_outputs(document, limits),
+        charts=comparison_charts(document, limits),
+        **shared,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    environment.filters |= {
+        "value": wording.value_of,
+        "interval": wording.interval_of,
+        "unit": wording.unit_of,
+        "num": wording.number,
+        "percent": wording.percent,
+        "clip": wording.clip,
+        "middle": wording.middle,
+        "duration": wording.duration,
+        "moment": wording.moment,
+        "compact": compact,
+        "above": above,
+        "marked": matching.marked,
+    }
+    return environment
+
+
+def compact(value: object, limit: int = 160) -> str:
+    """A configuration value in one line."""
+    if isinstance(value, str):
+        return wording.clip(value, limit) or "(empty)"
+    if isinstance(value, float):
+        return wording.number(value, 6)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}" if abs(value) < 10**15 else f"{value}"[:limit]
+    return wording.clip(json.dumps(value, ensure_ascii=False), limit)
+
+
+def above(percentile: float, outsiders: int) -> str:
+    """Where a score stands among the outsiders, in words.
+
+    >>> above(0.0, 300)
+    'above all 300 outsiders'
+    """
+    if percentile == 0:
+        return f"above all {outsiders:,} outsiders" if outsiders else "above all outsiders"
+    return f"above {wording.percent(1 - percentile)} of outsiders"
+
+
+def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
+    """Compute all that the page of one audit shows."""
+    shown = ordered(doc)[: limits.attacks]
+    drawn = [attack for attack in shown if attack.roc is not None][:OVERLAID]
+    aucs = [found for attack in shown if (found := auc_of(attack.findings))]
+    aucs += [finding for finding in doc.split_audit.findings if wording.is_auc(finding)]
+    domain = charts.auc_domain(aucs)
+    columns = _columns(shown)
+    owned = tuple(attack for attack in shown if attack.owner_findings)
+    records = tuple(
+        RecordView(record, tokens.shade(record.tokens, limits.tokens))
+        for record in doc.exposed[: limits.records]
+    )
+    return AuditView(
+        doc=doc,
+        key=key,
+        limits=limits,
+        tiles=tiles(doc),
+        attacks=tuple(_attack_view(one, doc, drawn, columns, domain) for one in shown),
+        columns=columns,
+        axis=charts.auc_axis(domain),
+        roc=_roc(doc, drawn, limits),
+        distributions=_distributions(doc, shown, limits),
+        owner_chart=_owner_chart(owned[:8]),
+        owner_attacks=owned,
+        records=records,
+        compared=any(one.shaded.compared for one in records),
+        traces=_traces(doc, limits),
+    )
+
+
+def auc_of(findings: Sequence[Finding]) -> Finding | None:
+    """The AUC among these findings, if there is one."""
+    return next((finding for finding in findings if wording.is_auc(finding)), None)
+
+
+def ordered(doc: AuditDocument) -> list[AttackResult]:
+    """The headline attack, then the others by how far their AUC is from chance."""
+
+    def rank(attack: AttackResult) -> tuple[bool, float]:
+        found = auc_of(attack.findings)
+        apart = abs(found.value - 0.5) if found and found.value is not None else -1.0
+        return attack.name != doc.headline.attack, -apart
+
+    return sorted(doc.attacks, key=rank)
+
+
+def _columns(attacks: Sequence[AttackResult]) -> tuple[str, ...]:
+    """Names of all findings but the AUC, in the order in which they first appear; at most 8."""
+    names: dict[str, None] = {}
+    for attack in attacks:
+        area = auc_of(attack.findings)
+        names |= {f.name: None for f in attack.findings if f is not area}
+    return tuple(names)[:8]
+
+
+def _attack_view(
+    attack: AttackResult,
+    doc: AuditDocument,
+    drawn: Sequence[AttackResult],
+    columns: Sequence[str],
+    domain: tuple[float, float],
+) -> AttackView:
+    area = auc_of(attack.findings)
+    by_name = {finding.name: finding for finding in attack.findings}
+    link = _LINK.search(attack.paper)
+    return AttackView(
+        attack=attack,
+        headline=attack.name == doc.headline.attack,
+        series=drawn.index(attack) if attack in drawn else None,
+        auc=area,
+        plot=charts.auc_interval(area, domain) if area else Markup(""),
+        cells=tuple(by_name.get(name) for name in columns),
+        link=link.group().rstrip(".,;)") if link else "",
+    )
+
+
+def tiles(doc: AuditDocument) -> tuple[tuple[str, str, str], ...]:
+    """The numbers to see first: label, number, and what it means or its interval."""
+    found = []
+    area = auc_of(doc.headline.findings)
+    if area:
+        attack = f"{doc.headline.attack} attack; 0.5 is chance"
+        found.append((area.name, wording.value_of(area), f"{wording.interval_of(area)} {attack}"))
+    for finding in doc.headline.findings:
+        if finding is not area and finding.value is not None and len(found) < 3:
+            shown = f"{wording.interval_of(finding)} of {finding.n:,} {finding.split}".strip()
+            found.append((finding.name, wording.value_of(finding), shown))
+    setup = doc.setup
+    sides = f"{setup.members:,} members, {setup.outsiders:,} outsiders"
+    found.append(("records", f"{setup.members + setup.outsiders:,}", sides))
+    if setup.owners is not None:
+        found.append(("owners", f"{setup.owners:,}", "people the records are about"))
+    return tuple(found)
+
+
+def _roc(doc: AuditDocument, drawn: Sequence[AttackResult], limits: Limits) -> Markup | None:
+    if not drawn:
+        return None
+    curves = []
+    for series, attack in enumerate(drawn):
+        rates = _rates(attack.findings) if attack.name == doc.headline.attack else ()
+        thinned = thin(attack.roc, limits.points) if attack.roc else None
+        if thinned:
+            curves.append(charts.Curve(attack.name, thinned, series, rates))
+    return charts.roc(curves, doc.setup.outsiders)
+
+
+def _rates(findings: Sequence[Finding]) -> tuple[tuple[float, Finding], ...]:
+    """True positive rates with the false positive rate that their names give."""
+    rates = []
+    for finding in findings:
+        found = _RATE.search(finding.name)
+        if found and finding.name.lower().startswith("tpr"):
+            rate = float(found.group(1)) / 100
+            if charts.FLOOR <= rate < 1 and finding.value is not None:
+                rates.append((rate, finding))
+    return tuple(rates)
+
+
+def thin(curve: charts.Roc, points: int) -> charts.Roc:
+    """At most about `points` points of a staircase: the last of each step of a logarithmic grid."""
+    if len(curve.fpr) <= points:
+        return curve
+    kept: dict[int, tuple[float, float]] = {}
+    for fpr, tpr in zip(curve.fpr, curve.tpr, strict=True):
+        kept[charts.pixel_of(fpr, points)] = (fpr, tpr)
+    return charts.Roc(tuple(f for f, _ in kept.values()), tuple(t for _, t in kept.values()))
+
+
+def _distributions(
+    doc: AuditDocument, shown: Sequence[AttackResult], limits: Limits
+) -> tuple[tuple[str, Markup], ...]:
+    counts = (doc.setup.members, doc.setup.outsiders)
+    found = [
+        (attack, rebin(attack.histogram, limits.bins)) for attack in shown if attack.histogram
+    ]
+    drawn = []
+    for place, (attack, histogram) in enumerate(found[: limits.charts]):
+        name, unit = wording.clip(attack.name, 40), wording.clip(attack.unit, 40)
+        small = place > 0
+        drawn.append((name, charts.distributions(histogram, unit, name, counts, small=small)))
+    return tuple(drawn)
+
+
+def rebin(shown: Histogram, bins: int) -> Histogram:
+    """The same counts in at most `bins` bins: neighbours are added up."""
+    together = -(-len(shown.members) // bins)
+    if together == 1:
+        return shown
+    starts = range(0, len(shown.members), together)
+    edges = [shown.edges[start] for start in starts] + [shown.edges[-1]]
+    sides = [
+        tuple(sum(side[start : start + together]) for start in starts)
+        for side in (shown.members, shown.outsiders)
+    ]
+    return Histogram(tuple(edges), sides[0], sides[1])
+
+
+def _owner_chart(attacks: Sequence[AttackResult]) -> Markup | None:
+    rows = []
+    for attack in attacks:
+        by_record, by_owner = auc_of(attack.findings), auc_of(attack.owner_findings)
+        if by_record and by_owner:
+            rows.append((f"{wording.clip(attack.name, 16)}, records", by_record, 1))
+            rows.append((f"{wording.clip(attack.name, 16)}, owners", by_owner, 0))
+    if not rows:
+        return None
+    domain = charts.auc_domain([finding for _, finding, _ in rows])
+    return charts.interval_rows("AUC by record and by owner", rows, domain, rule=0.5, unit="AUC")
+
+
+def _traces(doc: AuditDocument, limits: Limits) -> tuple[Markup, ...]:
+    drawn = []
+    for series, (name, title, unit) in enumerate(
+        [("loss", "Training loss", "nats per token"), ("lr", "Learning rate", "")]
+    ):
+        points = sorted(
+            (entry.get("step", float(place)), entry[name])
+            for place, entry in enumerate(doc.trace)
+            if name in entry
+        )
+        every = -(-len(points) // limits.steps) or 1
+        kept = points[::every] + (points[-1:] if (len(points) - 1) % every else [])
+        if len(kept) > 1 and kept[0][0] < kept[-1][0]:
+            unit = unit if doc.target.family.endswith("lm") else ""
+            drawn.append(charts.trace(title, kept, series, unit))
+    return tuple(drawn)
+
+
+def _outputs(doc: StoryDocument, limits: Limits) -> list[tuple[LeakOutput, Markup]]:
+    if doc.leak is None:
+        return []
+    truth = wording.clip(doc.leak.truth, limits.text)
+    return [
+        (output, matching.marked(wording.clip(output.text, limits.text), truth))
+        for output in doc.leak.outputs[:6]
+    ]
+
+
+def comparison_charts(doc: StoryDocument, limits: Limits) -> list[tuple[str, str, Markup]]:
+    """For each compared number: its name, its better direction, and intervals of every model."""
+    drawn = []
+    for row in doc.rows[: limits.charts]:
+        lines = [
+            (column, cell, series)
+            for series, (column, cell) in enumerate(zip(doc.columns, row.cells, strict=True))
+        ][: charts.SERIES]
+        rule = 0.5 if any(wording.is_auc(cell) for cell in row.cells) else None
+        domain = charts.auc_domain(row.cells) if rule else None
+        name, unit = wording.clip(row.name, 80), wording.clip(row.unit, 40)
+        drawn.append((name, row.better, charts.interval_rows(name, lines, domain, rule, unit=unit)))
+    return drawn
+

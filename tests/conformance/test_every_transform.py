@@ -1,0 +1,38 @@
+"""What every transform must do."""
+
+import pytest
+
+from engram.catalog import entries
+from engram.core import Split
+
+TRANSFORMS = [pytest.param(entry.load(), id=name) for name, entry in entries("transforms").items()]
+pytestmark = pytest.mark.parametrize("transform", TRANSFORMS)
+
+
+def test_returns_a_split_with_an_id_for_each_record(transform, split, run):
+    made = transform()(split, run)
+    assert isinstance(made, Split)
+    assert len(set(made.ids)) == len(made)
+
+
+def test_repeats_itself_with_the_same_seed(transform, split, run):
+    first, second = (transform()(split, run) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    assert first.ids == second.ids
+
+
+def test_leaves_the_given_records_as_they_are(transform, split, run):
+    before = split.fingerprint, split.to_table()
+    transform()(split, run)
+    del split.__dict__["fingerprint"]
+    assert (split.fingerprint, split.to_table()) == before
+
+
+def test_keeps_the_owners_of_records_that_stay(transform, split, run):
+    made = transform()(split, run)
+    owner_of = dict(zip(split.ids, split.owners, strict=True))
+    for record, owner in zip(made.ids, made.owners or (), strict=False):
+        if record in owner_of:
+            assert owner == owner_of[record]
+    if set(made.ids) & set(split.ids):
+        assert made.owners is not None, "records that stay keep their owners"

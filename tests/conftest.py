@@ -1,0 +1,204 @@
+"""What many tests share: tiny splits, tiny targets, and a slow, plain and exact `Run`."""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram.core import Lineage, Split, Target, TokenSignals, stream
+
+TEXTS = (
+    "Patient Mara Quill, born 3 May 1961, was seen on Tuesday for chest pain. No fever.",
+    "The river was low that SUMMER, and the boats lay on the sand like fish.",
+    "Dear Dr Ferro, thank you for referring Mr Abel Stone. His blood pressure was 182/95.",
+    "no capitals here at all, only a line of quiet words that goes on and on",
+    "one two three four five six seven eight nine ten eleven twelve " * 5,
+    "Invoice 20-4417: 3 boxes of gauze, 12 rolls of tape, 1 pair of scissors; paid in full.",
+    "A short one.",
+    "Größe und Gewicht: 1,82 m, 84 kg. Naïve café résumé - déjà vu. 日本語も少し。",
+    "She said that the letter had never come, and that she had waited by the gate since noon. "
+    "When it came at last it was for somebody else, as letters often were in that long street, "
+    "and she gave it back to the postman without a word and went in and shut the blue door. "
+    "After that nobody in the street asked her about letters again, not even at Christmas.",
+    "aaaa aaaa aaaa aaaa aaaa aaaa aaaa aaaa",
+)
+OWNERS = tuple(f"owner-{i // 2}" for i in range(len(TEXTS)))
+CONTEXT = 192
+
+
+@pytest.fixture
+def split() -> Split:
+    """Ten texts of five owners: long, short, repetitive, accented, without capitals."""
+    return Split.of("texts", text=TEXTS, owners=OWNERS)
+
+
+@pytest.fixture
+def arrays() -> Split:
+    """Records of a classifier: four numbers and one of three classes each."""
+    rng = np.random.default_rng(7)
+    features = rng.normal(size=(12, 4)).astype(np.float32)
+    return Split.of("arrays", features=features, label=rng.integers(0, 3, 12))
+
+
+@dataclass(frozen=True, eq=False)
+class SlowRun:
+    """Answers every question the plain way: one record at a time, in float64, nothing stored.
+
+    `asked` records which answers were asked for, and `others` holds the targets that can be
+    named.
+    """
+
+    scratch: Path
+    seed: int = 0
+    device: str = "cpu"
+    others: dict = field(default_factory=dict)
+    asked: list = field(default_factory=list)
+
+    def stream(self, *path):
+        return stream(self.seed, *path)
+
+    def tokens(self, target, split):
+        self.asked.append("tokens")
+        return slow_tokens(target.model, split)
+
+    def losses(self, target, split):
+        self.asked.append("losses")
+        if target.family == "causal-lm":
+            return slow_tokens(target.model, split).losses()
+        return slow_losses(slow_logits(target, split), split.matrix("label"))
+
+    def logits(self, target, split):
+        self.asked.append("logits")
+        return slow_logits(target, split)
+
+    def target(self, where):
+        return self.others[where]
+
+    def log(self, **entry):
+        pass
+
+    def progress(self, done, total, what):
+        assert 0 <= done <= total, what
+
+
+def whole_logprobs(lm, text):
+    """Token numbers (T,) and log p(v | x_<t) for t = 1 .. T-1, (T - 1, vocabulary), float64."""
+    import torch
+
+    ids = lm.tokenizer(text)["input_ids"]
+    if len(ids) < 2:
+        return np.array(ids, np.int64), np.zeros((0, len(lm.tokenizer)))
+    with torch.no_grad():
+        logits = lm.model(torch.tensor([ids])).logits[0].double()
+    return np.array(ids), torch.log_softmax(logits, dim=-1)[:-1].numpy()
+
+
+def slow_tokens(lm, split):
+    """Token signals by definition: the whole distribution, one token after the other."""
+    columns = {k: [] for k in ("token", "logprob", "mean", "deviation", "rank", "greedy")}
+    offsets = [0]
+    for text in split.texts:
+        ids, table = whole_logprobs(lm, text)
+        for true, row in zip(ids[1:], table, strict=True):
+            mean = float(np.sum(np.exp(row) * row))
+            columns["token"].append(int(true))
+            columns["logprob"].append(row[true])
+            columns["mean"].append(mean)
+            columns["deviation"].append(np.sqrt(np.sum(np.exp(row) * (row - mean) ** 2)))
+            columns["rank"].append(int(np.sum(row > row[true])))
+            columns["greedy"].append(bool(row.argmax() == true))
+        offsets.append(len(columns["token"]))
+    kinds = {"token": np.int64, "rank": np.int64, "greedy": bool}
+    arrays = {k: np.array(v, kinds.get(k, np.float64)) for k, v in columns.items()}
+    return TokenSignals(split.ids, np.array(offsets, np.int64), **arrays)
+
+
+def slow_logits(target, split):
+    """Logits of a linear classifier whose weights are the target's fingerprint's."""
+    weights = stream(0, target.fingerprint).normal(size=(4, 3))
+    return np.array([row.astype(np.float64) @ weights for row in split.matrix("features")])
+
+
+def slow_losses(logits, labels):
+    return np.array(
+        [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)]
+    )
+
+
+def tiny_network(seed, vocabulary, spread=0.3):
+    """A random GPT-2 of two layers in float64; `spread` makes its predictions uneven."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from engram.core import torch_seeded
+
+    config = GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=CONTEXT,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=spread,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    with torch_seeded(seed, "tests"):
+        return GPT2LMHeadModel(config).double().eval()
+
+
+@pytest.fixture(scope="session")
+def make_lm():
+    """A function: seed -> a tiny random language model; all of them share one tokenizer."""
+    from engram.families.causal_lm import LanguageModel, byte_tokenizer
+
+    tokenizer = byte_tokenizer(TEXTS, 400, CONTEXT)
+    return lambda seed: LanguageModel(tiny_network(seed, len(tokenizer)), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def lms(make_lm):
+    """Two tiny random language models with one tokenizer: a target's and its base's."""
+    return make_lm(1), make_lm(2)
+
+
+@pytest.fixture
+def target(lms) -> Target:
+    """A language model whose lineage names the base "base"; nobody knows who trained it."""
+    lineage = Lineage(method="finetune-lm", kind="recipes", base="base")
+    return Target("tiny", "causal-lm", lms[0], "tiny-target", lineage=lineage)
+
+
+@pytest.fixture
+def base(lms) -> Target:
+    """Another random model with the target's tokenizer."""
+    return Target("tiny base", "causal-lm", lms[1], "tiny-base")
+
+
+@pytest.fixture
+def classifier() -> Target:
+    """A linear classifier of arrays whose lineage names the base "base classifier"."""
+    return Target("linear", "classifier", None, "linear", lineage=Lineage(base="base classifier"))
+
+
+@pytest.fixture
+def run(tmp_path, base, classifier) -> SlowRun:
+    """A slow and exact run that knows the two bases."""
+    other = replace(classifier, name="linear base", fingerprint="linear-base", lineage=Lineage())
+    return SlowRun(tmp_path, others={"base": base, "base classifier": other})
+
+
+@pytest.fixture(scope="session")
+def logprobs_of():
+    """A function: (lm, text) -> token numbers and whole float64 log-probabilities."""
+    return whole_logprobs
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data that ENGRAM_DATA names; without it the test is skipped."""
+    where = os.environ.get("ENGRAM_DATA")
+    if not where or not Path(where).is_dir():
+        pytest.skip("ENGRAM_DATA names no folder of real data")
+    return Path(where)
