@@ -1,6 +1,11 @@
 """What many tests share: tiny splits, tiny targets, and a slow, plain and exact `Run`."""
 
 import os
+
+# Tiny models gain nothing from threads, and on a busy machine lose thirtyfold by waiting for
+# each other. Read when torch is imported, here and in processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +78,9 @@ class SlowRun:
         self.asked.append("logits")
         return slow_logits(target, split)
 
+    def fit(self, recipe, split):
+        raise AssertionError("no test of these trains a model")
+
     def target(self, where):
         return self.others[where]
 
@@ -96,23 +104,31 @@ def whole_logprobs(lm, text):
 
 
 def slow_tokens(lm, split):
-    """Token signals by definition: the whole distribution, one token after the other."""
-    columns = {k: [] for k in ("token", "logprob", "mean", "deviation", "rank", "greedy")}
-    offsets = [0]
-    for text in split.texts:
-        ids, table = whole_logprobs(lm, text)
-        for true, row in zip(ids[1:], table, strict=True):
-            mean = float(np.sum(np.exp(row) * row))
-            columns["token"].append(int(true))
-            columns["logprob"].append(row[true])
-            columns["mean"].append(mean)
-            columns["deviation"].append(np.sqrt(np.sum(np.exp(row) * (row - mean) ** 2)))
-            columns["rank"].append(int(np.sum(row > row[true])))
-            columns["greedy"].append(bool(row.argmax() == true))
-        offsets.append(len(columns["token"]))
-    kinds = {"token": np.int64, "rank": np.int64, "greedy": bool}
-    arrays = {k: np.array(v, kinds.get(k, np.float64)) for k, v in columns.items()}
-    return TokenSignals(split.ids, np.array(offsets, np.int64), **arrays)
+    """Token signals by definition, from the whole distribution at every token."""
+    names = ("token", "logprob", "mean", "deviation", "rank", "greedy")
+    pieces = [slow_record(lm, text) for text in split.texts]
+    offsets = np.cumsum([0, *(len(piece["token"]) for piece in pieces)], dtype=np.int64)
+    columns = {
+        name: np.concatenate([piece[name] for piece in [slow_record(lm, ""), *pieces]])
+        for name in names
+    }
+    return TokenSignals(split.ids, offsets, **columns)
+
+
+def slow_record(lm, text):
+    ids, table = whole_logprobs(lm, text)
+    true = ids[1:]
+    own = table[np.arange(len(true)), true]
+    mean = np.sum(np.exp(table) * table, axis=1)
+    variance = np.sum(np.exp(table) * (table - mean[:, None]) ** 2, axis=1)
+    return {
+        "token": true,
+        "logprob": own,
+        "mean": mean,
+        "deviation": np.sqrt(variance),
+        "rank": np.sum(table > own[:, None], axis=1),
+        "greedy": table.argmax(axis=1) == true,
+    }
 
 
 def slow_logits(target, split):

@@ -67,9 +67,9 @@ def test_auc_interval_is_wider_when_owners_are_resampled():
 def test_auc_is_quick_at_fifteen_thousand_records():
     rng = stream(0, "quick")
     is_member = np.arange(15_000) < 13_000
-    start = time.perf_counter()
+    start = time.process_time()
     auc(rng.normal(size=15_000), is_member, rng, resamples=1000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_the_same_stream_gives_the_same_interval():

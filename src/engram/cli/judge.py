@@ -12,6 +12,7 @@ from engram import catalog, data, families
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, read_config, split_list
 from engram.core import EngramError, Split, Target
+from engram.data.scores import read_scores
 from engram.engine import (
     AuditRun,
     EngineRun,
@@ -123,7 +124,7 @@ def _audit(options: AuditOptions) -> AuditRun:
             raise EngramError(
                 "both a target and --scores are given", hint="audit one of them at a time"
             )
-        table = data.read_scores(options.scores)
+        table = read_scores(options.scores)
         return audit_scores(
             table.name,
             table.ids,
@@ -132,6 +133,7 @@ def _audit(options: AuditOptions) -> AuditRun:
             make_run(options),
             texts=table.texts,
             owners=table.owners,
+            notes=table.notes,
             out=options.out,
         )
     target, members, outsiders, run, source = _sides(options)

@@ -9,7 +9,7 @@ import tyro
 from engram import catalog, data
 from engram.cli.output import make_run, tell
 from engram.cli.parse import Common, Printed, parse
-from engram.core import EngramError
+from engram.core import EngramError, Split
 from engram.engine import edit as run_edit
 from engram.engine import known_records, load
 from engram.engine import train as run_train
@@ -83,8 +83,13 @@ def transform(args: list[str]) -> int:
     options = parsed.options
     if options.out is None:
         raise EngramError("--out is missing", hint="say which file to write: --out letters.jsonl")
-    data.check_writable(options.out, options.force)
-    split = data.read(options.data or "demo:empty", **options.columns())
+    if options.out.exists() and not options.force:  # found out before the work, not after it
+        raise EngramError(f"{options.out} is already there", hint="--force writes over it")
+    if options.data or not getattr(parsed.method, "makes_records", False):
+        _need(options.data, "--data", "--data letters.jsonl, or --data demo:letters")
+        split = data.read(options.data, **options.columns())
+    else:
+        split = Split.of("nothing", text=[])
     changed = run_transform(parsed.method, split, make_run(options))
     data.write(changed, options.out, force=options.force)
     tell(

@@ -81,18 +81,22 @@ def _check_known(rows: Rows, column: str | None) -> None:
 
 
 def _named(rows: Rows, wanted: Wanted) -> Rows:
-    """Give the columns that were named their own names: `owner`, `id`, `label`."""
+    """Give the columns that the user named their own names: `owner`, `id`, `label`.
+
+    A column that already has such a name, and is not the one that was named, is left out.
+    """
     said = {OWNER: wanted.owner, ID: wanted.id, LABEL: wanted.label}
-    renamed = {old: new for new, old in said.items() if old is not None and old != new}
-    if len(renamed) < sum(old is not None and old != new for new, old in said.items()):
+    given = [old for old in (*said.values(), wanted.text) if old is not None]
+    if twice := [old for old in given if given.count(old) > 1]:
         raise EngramError(
-            f"{rows.origin}: one column cannot be two of owner, id and label",
-            hint="name three different columns",
+            f"{rows.origin}: the column {twice[0]!r} was named for two things",
+            hint="text, owner, id and label are four different columns",
         )
-    kept = [c for c in rows.table.column_names if c not in set(renamed.values())]
-    table = rows.table.select([c for c in kept])  # what the named column replaces goes
-    return Rows(table.rename_columns([renamed.get(c, c) for c in kept]), rows.origin,
-                rows.lines, rows.typed)  # fmt: skip
+    renamed = {old: new for new, old in said.items() if old is not None}
+    replaced = set(renamed.values()) - set(given)
+    kept = [c for c in rows.table.column_names if c not in replaced]
+    table = rows.table.select(kept).rename_columns([renamed.get(c, c) for c in kept])
+    return Rows(table, rows.origin, rows.lines, rows.typed)
 
 
 def _text_column(rows: Rows, wanted: Wanted) -> str | None:
@@ -103,8 +107,7 @@ def _text_column(rows: Rows, wanted: Wanted) -> str | None:
     """
     names = rows.table.column_names
     if wanted.text is not None:
-        return wanted.text if wanted.text in names else {wanted.owner: OWNER, wanted.id: ID,
-                                                         wanted.label: LABEL}[wanted.text]  # fmt: skip
+        return wanted.text
     if TEXT in names:
         return TEXT
     if FEATURES in names:
@@ -133,7 +136,7 @@ def _with_text(rows: Rows, column: str, limits: Limits) -> pa.Table:
     """The table with its text column checked and called `text`."""
     values = rows.table.column(column)
     if values.null_count:
-        row = int(np.argmax(pc.is_null(values).to_numpy(zero_copy_only=False)))
+        row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
         raise EngramError(
             f"{rows.origin}, {rows.where(row)}: {column!r} is missing "
             f"({values.null_count} such records)",
@@ -144,7 +147,7 @@ def _with_text(rows: Rows, column: str, limits: Limits) -> pa.Table:
             f"{rows.origin}, {rows.where(0)}: {column!r} is {values.type}, but must be a string",
             hint="name the column that holds the text with --text-column NAME",
         )
-    lengths = pc.binary_length(values).to_numpy(zero_copy_only=False)
+    lengths = pc.call_function("binary_length", [values]).to_numpy(zero_copy_only=False)
     if (longest := int(lengths.max())) > limits.record:
         row = int(np.argmax(lengths > limits.record))
         found = f"{size(int(lengths[row]) if row else longest)} long"
@@ -174,7 +177,7 @@ def _with_features(rows: Rows) -> pa.Table:
             f"{rows.origin}: 'features' is {values.type}, but must be lists of numbers",
             hint="write every record's features as a list of numbers of one length",
         )
-    lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
+    lengths = pc.call_function("list_value_length", [values]).to_numpy(zero_copy_only=False)
     if (lengths != lengths[0]).any():
         row = int(np.argmax(lengths != lengths[0]))
         raise EngramError(

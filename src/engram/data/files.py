@@ -5,8 +5,8 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from engram.core.errors import EngramError
 from engram.data.formats import (
@@ -47,8 +47,8 @@ def read_rows(path: Path, limits: Limits) -> Rows:
     Raises:
         EngramError: It is missing, empty, no regular file, of a kind that is not read, or broken.
     """
-    reader, packed = reader_of(path.name)
     check_regular(path)
+    reader, packed = reader_of(path.name)
     if path.stat().st_size == 0:
         raise EngramError(f"{path} is empty (0 bytes)", hint="write one record a line into it")
     with opened(path, packed) as stream:
@@ -89,12 +89,12 @@ def check_regular(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path, packed: bool) -> Iterator[BinaryIO]:
+def opened(path: Path, packed: bool) -> Iterator[BufferedIOBase]:
     """The (unpacked) bytes of a file; whatever the disk or gzip says against it is an error."""
     try:
         if packed:
             with gzip.open(path, "rb") as unpacked:
-                yield cast(BinaryIO, unpacked)
+                yield unpacked
         else:
             with path.open("rb") as stream:
                 yield stream

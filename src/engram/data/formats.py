@@ -4,7 +4,8 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +16,16 @@ from engram.data.lines import lines, too_long
 from engram.data.rows import BLOCK, Rows, gathered, kind
 from engram.data.sources import Limits, size
 
-Reader = Callable[[BinaryIO, str, Limits, int | None], Rows]
+Reader = Callable[[BufferedIOBase, str, Limits, int | None], Rows]
 """Stream, its name, limits, and the most bytes in all (None: a plain file) -> rows."""
 
 
-def read_jsonl(stream: BinaryIO, origin: str, limits: Limits, total: int | None) -> Rows:
+def read_jsonl(stream: BufferedIOBase, origin: str, limits: Limits, total: int | None) -> Rows:
     """One JSON object a line; blank lines are passed over."""
     return gathered(_objects(lines(stream, origin, limits, total), origin), origin, "line")
 
 
-def read_json(stream: BinaryIO, origin: str, limits: Limits, total: int | None) -> Rows:
+def read_json(stream: BufferedIOBase, origin: str, limits: Limits, total: int | None) -> Rows:
     """One JSON array of objects."""
     most = min(limits.total, 2**30) if total is None else min(total, 2**30)
     raw = stream.read(most + 1)
@@ -50,23 +51,23 @@ def read_json(stream: BinaryIO, origin: str, limits: Limits, total: int | None) 
     return gathered(_numbered(found, origin), origin, "row")
 
 
-def read_text(stream: BinaryIO, origin: str, limits: Limits, total: int | None) -> Rows:
+def read_text(stream: BufferedIOBase, origin: str, limits: Limits, total: int | None) -> Rows:
     """One record a line; blank lines are passed over."""
     kept = ((n, line.rstrip("\r\n")) for n, line in lines(stream, origin, limits, total))
     return gathered(((n, {"text": line}) for n, line in kept if line.strip()), origin, "line")
 
 
-def read_csv(stream: BinaryIO, origin: str, limits: Limits, total: int | None) -> Rows:
+def read_csv(stream: BufferedIOBase, origin: str, limits: Limits, total: int | None) -> Rows:
     """Comma-separated values with a header; quoted values may hold commas and line ends."""
     return _delimited(stream, origin, limits, total, ",")
 
 
-def read_tsv(stream: BinaryIO, origin: str, limits: Limits, total: int | None) -> Rows:
+def read_tsv(stream: BufferedIOBase, origin: str, limits: Limits, total: int | None) -> Rows:
     """Tab-separated values with a header."""
     return _delimited(stream, origin, limits, total, "\t")
 
 
-def read_parquet(stream: BinaryIO, origin: str, limits: Limits, total: int | None) -> Rows:
+def read_parquet(stream: BufferedIOBase, origin: str, limits: Limits, total: int | None) -> Rows:
     """A Parquet file, batch by batch."""
     most = limits.total if total is None else total
     try:
@@ -116,7 +117,7 @@ def _objects(
     for number, line in numbered:
         if not line.strip():
             continue
-        found = _parsed(line, f"{origin}, line {number}")
+        found = _parsed(line.rstrip("\r\n"), f"{origin}, line {number}")
         if not isinstance(found, dict):
             raise EngramError(
                 f"{origin}, line {number} holds {kind(found)}, not an object",
@@ -193,7 +194,7 @@ def _csv_fields_up_to(limit: int) -> Iterator[None]:
 
 
 def _delimited(
-    stream: BinaryIO, origin: str, limits: Limits, total: int | None, delimiter: str
+    stream: BufferedIOBase, origin: str, limits: Limits, total: int | None, delimiter: str
 ) -> Rows:
     feed = _Feed(lines(stream, origin, limits, total), origin, limits)
     with _csv_fields_up_to(limits.record + 1):

@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from engram.core.errors import EngramError
 from engram.data.sources import Limits, size
@@ -19,7 +19,7 @@ _GIVE_UP = 16
 
 
 def lines(
-    stream: BinaryIO, origin: str, limits: Limits, total: int | None = None
+    stream: BufferedIOBase, origin: str, limits: Limits, total: int | None = None
 ) -> Iterator[tuple[int, str]]:
     """Each line with its number from 1, its line end kept; a byte-order mark is dropped.
 
@@ -58,7 +58,7 @@ def too_long(origin: str, place: str, found: str, limits: Limits) -> EngramError
     )
 
 
-def _length(stream: BinaryIO, raw: bytes, limits: Limits) -> str:
+def _length(stream: BufferedIOBase, raw: bytes, limits: Limits) -> str:
     """How long the line is, without keeping it."""
     seen = len(raw)
     ended = raw.endswith(b"\n")

@@ -21,7 +21,7 @@ def is_number(rows: Rows, column: str) -> bool:
         return True
     if rows.typed or not rows.table.num_rows:
         return False
-    return _as_floats(rows.table.column(column)) is not None
+    return as_floats(rows.table.column(column)) is not None
 
 
 def features_and_label(
@@ -77,14 +77,14 @@ def label_codes(rows: Rows, column: str) -> tuple[Int64[np.ndarray, " n"], dict[
         EngramError: A label is missing, or is a fraction: then it is no class.
     """
     values = rows.table.column(column)
-    missing = pc.is_null(values).to_numpy(zero_copy_only=False)
+    missing = values.is_null().to_numpy(zero_copy_only=False)
     if missing.any():
         raise EngramError(
             f"{rows.origin}, {rows.where(int(np.argmax(missing)))}: {column!r} is missing",
             hint="give every record a class",
         )
     if is_number(rows, column):
-        numbers = _as_floats(values)
+        numbers = as_floats(values)
         if numbers is None or not np.isfinite(numbers).all() or (numbers % 1 != 0).any():
             raise EngramError(
                 f"{rows.origin}: {column!r} holds fractions, so it is no class",
@@ -101,7 +101,7 @@ def label_codes(rows: Rows, column: str) -> tuple[Int64[np.ndarray, " n"], dict[
 
 def _numbers(rows: Rows, column: str) -> tuple[Float32[np.ndarray, "n 1"], list[str]]:
     values = rows.table.column(column)
-    numbers = _as_floats(values)
+    numbers = as_floats(values)
     if numbers is None or not np.isfinite(numbers).all():
         row = 0 if numbers is None else int(np.argmin(np.isfinite(numbers)))
         raise EngramError(
@@ -118,24 +118,35 @@ def _one_hot(rows: Rows, column: str) -> tuple[Float32[np.ndarray, "n width"], l
             f"{rows.origin}: {column!r} is {values.type}, which is neither a number nor a word",
             hint="take the column out, or call a list of numbers `features`",
         )
-    words = np.array(["" if v is None else v for v in values.to_pylist()])
-    categories, codes = np.unique(words, return_inverse=True)
+    encoded = values.fill_null("").combine_chunks()
+    encoded = encoded.dictionary_encode()
+    found = encoded.dictionary.to_pylist()
+    categories = sorted(found)
     if len(categories) > MOST_CATEGORIES:
         raise EngramError(
-            f"{rows.origin}: {column!r} has {len(categories)} different words, so it is no category",
+            f"{rows.origin}: {column!r} has {len(categories)} different words, too many for a "
+            "category",
             hint="take the column out, or name it with --text-column, --id-column or "
             "--owner-column",
         )
-    block = np.zeros((len(words), len(categories)), np.float32)
-    block[np.arange(len(words)), codes] = 1
-    return block, [f"{column}={category}" for category in categories.tolist()]
+    place = {category: i for i, category in enumerate(categories)}
+    codes = np.array([place[word] for word in found])[encoded.indices.to_numpy()]
+    block = np.zeros((len(codes), len(categories)), np.float32)
+    block[np.arange(len(codes)), codes] = 1
+    return block, [f"{column}={category}" for category in categories]
 
 
-def _as_floats(values: pa.ChunkedArray) -> np.ndarray | None:
-    """As numbers, null as NaN; None where a value is not a number."""
+def as_floats(values: pa.ChunkedArray) -> np.ndarray | None:
+    """As numbers, null (and in a CSV nothing) as NaN; None where a value is not a number."""
     try:
         if pa.types.is_boolean(values.type):
             values = values.cast(pa.int8())
+        if pa.types.is_string(values.type):
+            words = pc.call_function("utf8_trim_whitespace", [values])
+            empty = pc.call_function("equal", [words, pa.scalar("")])
+            values = pc.call_function("if_else", [empty, pa.scalar(None, pa.string()), words])
+        if values.null_count == len(values):
+            return None
         return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
         return None

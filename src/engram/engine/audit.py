@@ -293,6 +293,7 @@ def audit_scores(
     *,
     texts: Sequence[str] | None = None,
     owners: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
     out: Path | None = None,
 ) -> AuditRun:
     """Audit bare numbers: scores or losses that were made elsewhere, without the model.
@@ -305,6 +306,7 @@ def audit_scores(
         run: Seed and store.
         texts: The records, if they may be looked at; without them the split is not audited.
         owners: Whose records they are, if known.
+        notes: What a reader of the numbers should know.
         out: Folder of the run; by default one in the store.
     """
     started = time.monotonic()
@@ -353,6 +355,6 @@ def audit_scores(
             "perplexity, extraction, tokens: the model itself was not given",
         ],
         "outcomes": {SCORED: len(ids)},
-        "warnings": _warnings(Counter(), judgement),
+        "warnings": [*_warnings(Counter(), judgement), *notes],
     }  # fmt: skip
     return finish(folder, document, run.root, labelled)

@@ -21,6 +21,8 @@ class Family(Protocol):
     """What every kind of model must answer. `model` is the family's own model object."""
 
     name: str
+    answers: frozenset[str]
+    """The stored answers it can give to attacks: of "tokens", "losses" and "logits"."""
 
     def check(self, split: Split) -> None:
         """Raise where the records are not of this family's kind (no text column, say)."""

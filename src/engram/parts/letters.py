@@ -121,7 +121,7 @@ _SLOTS = {
     "test": "a blood count|an ultrasound scan|a chest film|a kidney test|a hearing test|"
     "thyroid values|a lung function test|a tracing of the heart|an eye test|a liver panel|"
     "a bone density scan|a sleep recording|a stool sample|a nerve test",
-    "result": "showed nothing new|was normal|will be repeated|is still awaited|was better than feared|"
+    "result": "showed nothing new|was normal|will be repeated|is still awaited|was quite good|"
     "had improved|confirmed what we thought|could not be read and is to be repeated",
     "advice": "to walk for {number} minutes each day|to drink more water|to keep a diary of the "
     "symptoms|to cut down on salt|to come back sooner if it gets worse|to raise the head of the "

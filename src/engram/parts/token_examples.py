@@ -87,6 +87,11 @@ class TokenExamples:
         """Predicted tokens of each piece: all but its first."""
         return np.diff(self.offsets) - 1
 
+    @property
+    def answers(self) -> int:
+        """Tokens of the vocabulary, as the model counts them."""
+        return int(self.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
         """Negative log-likelihood of each piece, summed over its predicted tokens; in nats."""
         device = next(self.model.parameters()).device
@@ -118,9 +123,8 @@ class TokenExamples:
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
         """The rows in parts whose logits stay below `LOGITS` numbers."""
-        vocabulary = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
         width = int(self.counts[rows].max()) + 1
-        size = max(1, LOGITS // (width * vocabulary))
+        size = max(1, LOGITS // (width * self.answers))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:

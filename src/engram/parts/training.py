@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -91,11 +91,17 @@ class Plan:
             check_at_least(name, getattr(self, name), 0, "0 switches it off")
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Records made ready for one model: what training asks of a family."""
 
     counts: Int[np.ndarray, " n"]
     """How many predictions (tokens, or 1 for a label) each example is judged by."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers each prediction chooses between: the vocabulary, or the classes."""
+        ...
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
         """Negative log-likelihood of each example, summed over its predictions; differentiable."""

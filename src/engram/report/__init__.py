@@ -31,7 +31,8 @@ def write(folder: Path, out: Path | None = None) -> Path:
     from engram.report.document import parse
 
     document = parse(load_record(Path(folder)))
-    html, text, data = page.render(document), markdown.render(document), numbers.of_document(document)
+    html, text = page.render(document), markdown.render(document)
+    data = numbers.of_document(document)
     place = Path(out or folder)
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)

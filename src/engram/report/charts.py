@@ -5,6 +5,7 @@ Colours are classes, so that the page's style decides them for light, dark and p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -50,10 +51,10 @@ def auc_domain(findings: Sequence[Finding]) -> tuple[float, float]:
     return max(low - margin, 0.0), min(high + margin, 1.0)
 
 
-def auc_axis(domain: tuple[float, float], width: int = 180) -> Markup:
+def auc_axis(domain: tuple[float, float], width: int = 150) -> Markup:
     """The scale above a column of AUC intervals."""
     scale = Linear(*domain, 6, width - 6)
-    marks = [0.5, *[t for t in ticks(*domain, 3) if abs(scale(t) - scale(0.5)) > 34]]
+    marks = [0.5, *[t for t in ticks(*domain, 4) if _apart(scale, t, 0.5)]]
     parts = [
         part
         for mark in marks
@@ -69,14 +70,16 @@ def _anchor(x: float, width: float) -> str:
     return "start" if x < 14 else "end" if x > width - 14 else "middle"
 
 
-def auc_interval(finding: Finding, domain: tuple[float, float], width: int = 180) -> Markup:
+def auc_interval(
+    finding: Finding, domain: tuple[float, float], series: int, width: int = 150
+) -> Markup:
     """One AUC with its interval, and a line at 0.5 where an attack knows nothing."""
     scale = Linear(*domain, 6, width - 6)
     chance = line(scale(0.5), 0, scale(0.5), 26, "chance")
     if finding.value is None:
         return chart(width, 26, "AUC", finding.note, chance)
     said = f"{wording.value_of(finding)} {wording.interval_of(finding)}"
-    return chart(width, 26, "AUC", said, chance, *_interval(finding, scale, 13, "s0"))
+    return chart(width, 26, "AUC", said, chance, *_interval(finding, scale, 13, f"s{series}"))
 
 
 def _interval(finding: Finding, scale: Linear, y: float, series: str) -> list[Markup]:
@@ -96,35 +99,38 @@ def interval_rows(
     rows: Sequence[tuple[str, Finding, int]],
     domain: tuple[float, float] | None = None,
     rule: float | None = None,
-    width: int = 640,
+    width: int = 400,
     unit: str = "",
 ) -> Markup:
     """Labelled intervals one under another on one scale, each with its number in words.
 
+    Narrow enough for a telephone: label and number stand above their line, not beside it.
+
     Args:
-        title: what is measured; stands above.
+        title: what is measured, for the description.
         rows: label, finding and series of each line.
         domain: the ends of the scale; None: what the intervals need.
         rule: a value to draw a line at, such as chance.
-        width: of the chart; the labels take 190 of it and the numbers 170.
-        unit: written under the axis.
+        width: in pixels.
+        unit: written under the scale.
     """
     low, high = domain or _domain([finding for _, finding, _ in rows])
-    scale, bottom = Linear(low, high, 200, width - 190), 28 * len(rows) + 8
-    parts = [*_grid_below(scale, bottom, rows, width)]
+    scale, bottom = Linear(low, high, 16, width - 16), 40 * len(rows) + 2
+    parts = _grid_below(scale, bottom, rows, rule)
     if rule is not None and low <= rule <= high:
         parts.append(line(scale(rule), 0, scale(rule), bottom, "chance"))
     for place_, (label, finding, series) in enumerate(rows):
-        y = 28 * place_ + 20
+        y = 40 * place_ + 28
         shown = f"{wording.value_of(finding)} {wording.interval_of(finding)}"
+        shown = shown if finding.value is not None else "not measured"
         parts += [
-            text(0, y + 4, wording.clip(label, 28), class_="label"),
+            text(0, y - 12, wording.clip(label, 28), class_="label halo"),
+            text(width, y - 12, shown, text_anchor="end", class_="halo"),
             *_interval(finding, scale, y, f"s{series}"),
-            text(width - 178, y + 4, shown if finding.value is not None else "not measured"),
         ]
-    parts.append(text((scale.start + scale.end) / 2, bottom + 34, unit, text_anchor="middle"))
+    parts.append(text(width, bottom + 30, unit, text_anchor="end"))
     desc = "; ".join(f"{label}: {finding}" for label, finding, _ in rows)
-    return chart(width, bottom + (40 if unit else 24), title, desc, *parts)
+    return chart(width, bottom + (36 if unit else 20), title, desc, *parts)
 
 
 def _domain(findings: Sequence[Finding]) -> tuple[float, float]:
@@ -138,16 +144,27 @@ def _domain(findings: Sequence[Finding]) -> tuple[float, float]:
 
 
 def _grid_below(
-    scale: Linear, bottom: float, rows: Sequence[tuple[str, Finding, int]], width: int
+    scale: Linear, bottom: float, rows: Sequence[tuple[str, Finding, int]], rule: float | None
 ) -> list[Markup]:
     like = next((f for _, f, _ in rows if f.value is not None), None)
     parts = []
-    for mark in ticks(scale.low, scale.high, 4):
+    marks = [] if rule is None else [rule]
+    marks += [m for m in ticks(scale.low, scale.high, 4) if rule is None or _apart(scale, m, rule)]
+    for mark in marks:
         x = scale(mark)
-        shown = wording.of_finding(like, mark) if like else f"{mark:g}"
+        shown = wording.percent(mark) if like and wording.is_percent(like) else _round(mark)
         parts.append(line(x, 6, x, bottom, "grid"))
         parts.append(text(x, bottom + 15, _plain_tick(shown), text_anchor="middle", class_="tick"))
     return parts
+
+
+def _apart(scale: Linear, mark: float, other: float) -> bool:
+    """Whether the labels of two marks would not touch."""
+    return abs(scale(mark) - scale(other)) > 30
+
+
+def _round(mark: float) -> str:
+    return f"{mark:g}".replace("-", wording.MINUS)
 
 
 def _plain_tick(shown: str) -> str:
@@ -215,11 +232,7 @@ def _unresolved(across: Logarithmic, up: Logarithmic, outsiders: int) -> list[Ma
     left, right = across(FLOOR), across(1 / outsiders)
     top, bottom = up(1.0), up(FLOOR)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    shade = path(corners, "shade", close=True)
-    if right - left < 90:
-        return [shade]
-    label = text(left + 6, bottom - 8, "fewer than one outsider", class_="tick")
-    return [shade, label]
+    return [path(corners, "shade", close=True)]
 
 
 def _decade_grid(across: Logarithmic, up: Logarithmic, width: int, height: int) -> list[Markup]:
@@ -307,7 +320,7 @@ def _shares(counts: Sequence[float]) -> list[float]:
 
 
 def _mean(edges: Sequence[float], shares: Sequence[float]) -> float:
-    centres = [(a + b) / 2 for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    centres = [(a + b) / 2 for a, b in pairwise(edges)]
     return sum(c * s for c, s in zip(centres, shares, strict=True))
 
 
@@ -323,7 +336,7 @@ def _outline(
 def _axes(across: Linear, up: Linear, unit: str, small: bool, height: int) -> list[Markup]:
     base = up(0.0)
     parts = [line(across.start, base, across.end, base, "axis")]
-    for mark in ticks(across.low, across.high, 3 if small else 6):
+    for mark in ticks(across.low, across.high, 5 if small else 6):
         shown = wording.number(mark)
         anchor = "end" if across(mark) > across.end - 12 else "middle"
         anchor = "start" if across(mark) < across.start + 12 else anchor
@@ -335,7 +348,7 @@ def _axes(across: Linear, up: Linear, unit: str, small: bool, height: int) -> li
         shown = _plain_tick(wording.percent(mark))
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
         parts.append(text(50, up(mark) + 4, shown, text_anchor="end", class_="tick"))
-    below = "score" + (f" ({unit})" if unit else "") + " – higher: more likely a member"
+    below = "score" + (f" ({unit})" if unit else "") + ": the higher, the more likely a member"
     middle = (across.start + across.end) / 2
     centre = (up.start + up.end) / 2
     turn = f"rotate(-90 10 {centre:g})"
@@ -368,7 +381,7 @@ def _side_labels(
 def trace(title: str, points: Sequence[tuple[float, float]], series: int, unit: str) -> Markup:
     """A quantity over training steps, with its first and last value in words."""
     width, height = 640, 190
-    across = Linear(points[0][0], points[-1][0], 64, width - 84)
+    across = Linear(points[0][0], points[-1][0], 64, width - 100)
     values = [value for _, value in points]
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0

@@ -324,7 +324,7 @@ class Node:
 
     def choice(self, allowed: tuple[str, ...]) -> str:
         """This value as one of a few words."""
-        if self.value not in allowed:
+        if not isinstance(self.value, str) or self.value not in allowed:
             raise self.wrong(" or ".join(repr(word) for word in allowed))
         return str(self.value)
 
@@ -559,8 +559,7 @@ def _trace_entry(node: Node) -> dict[str, float]:
     entry = {}
     for key in ("step", "epoch", "loss", "lr"):
         value = node.get(key, None).value
-        known = isinstance(value, int | float) and not isinstance(value, bool)
-        if known and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             entry[key] = float(value)
     return entry
 

@@ -26,12 +26,22 @@ def runs(generated: str, truth: str) -> Iterator[tuple[str, bool]]:
     ours, theirs = _WORDS.findall(generated), _WORDS.findall(truth)
     done = 0
     for start, _, size in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
-        same = "".join(ours[start : start + size])
+        start, stop = _trimmed(ours, start, start + size)
+        same = "".join(ours[start:stop])
         if sum(letter.isalnum() for letter in same) < _BY_CHANCE:
             continue
         if start > done:
             yield "".join(ours[done:start]), False
         yield same, True
-        done = start + size
+        done = stop
     if done < len(ours):
         yield "".join(ours[done:]), False
+
+
+def _trimmed(pieces: list[str], start: int, stop: int) -> tuple[int, int]:
+    """The range without spaces and signs at its ends."""
+    while start < stop and not pieces[start][0].isalnum():
+        start += 1
+    while stop > start and not pieces[stop - 1][0].isalnum():
+        stop -= 1
+    return start, stop

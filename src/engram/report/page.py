@@ -3,8 +3,8 @@
 import base64
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -47,6 +47,17 @@ class AttackView:
 
 
 @dataclass(frozen=True)
+class AttackTable:
+    """Attacks one under another, with an interval plot of each AUC on one scale."""
+
+    rows: tuple[AttackView, ...]
+    columns: tuple[str, ...]
+    reasons: tuple[str, ...]
+    """Why numbers are missing, each reason once."""
+    axis: Markup
+
+
+@dataclass(frozen=True)
 class RecordView:
     """One exposed record with its shaded tokens."""
 
@@ -62,15 +73,15 @@ class AuditView:
     key: str
     limits: Limits
     tiles: tuple[tuple[str, str, str], ...]
-    attacks: tuple[AttackView, ...]
-    columns: tuple[str, ...]
-    axis: Markup
+    attacks: AttackTable
+    by_owner: AttackTable
     roc: Markup | None
     distributions: tuple[tuple[str, Markup], ...]
     """Attack and its histogram, the headline's first."""
-    owner_chart: Markup | None
-    owner_attacks: tuple[AttackResult, ...]
+    owner_charts: tuple[tuple[str, Markup], ...]
     records: tuple[RecordView, ...]
+    shaded: bool
+    """Whether the shown records have tokens."""
     compared: bool
     """Whether the shown records' tokens have a reference."""
     traces: tuple[Markup, ...]
@@ -134,6 +145,8 @@ def _environment() -> Environment:
         "moment": wording.moment,
         "compact": compact,
         "above": above,
+        "any_have": lambda findings, field: any(getattr(one, field) for one in findings),
+        "name": wording.name_of,
         "marked": matching.marked,
     }
     return environment
@@ -144,7 +157,7 @@ def compact(value: object, limit: int = 160) -> str:
     if isinstance(value, str):
         return wording.clip(value, limit) or "(empty)"
     if isinstance(value, float):
-        return wording.number(value, 6)
+        return f"{value:.6g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}" if abs(value) < 10**15 else f"{value}"[:limit]
     return wording.clip(json.dumps(value, ensure_ascii=False), limit)
@@ -164,12 +177,8 @@ def above(percentile: float, outsiders: int) -> str:
 def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
     """Compute all that the page of one audit shows."""
     shown = ordered(doc)[: limits.attacks]
-    drawn = [attack for attack in shown if attack.roc is not None][:OVERLAID]
-    aucs = [found for attack in shown if (found := auc_of(attack.findings))]
-    aucs += [finding for finding in doc.split_audit.findings if wording.is_auc(finding)]
-    domain = charts.auc_domain(aucs)
-    columns = _columns(shown)
-    owned = tuple(attack for attack in shown if attack.owner_findings)
+    styles = {attack.name: n for n, attack in enumerate(_drawn(shown))}
+    owned = [replace(one, findings=one.owner_findings) for one in shown if one.owner_findings]
     records = tuple(
         RecordView(record, tokens.shade(record.tokens, limits.tokens))
         for record in doc.exposed[: limits.records]
@@ -179,17 +188,20 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
         key=key,
         limits=limits,
         tiles=tiles(doc),
-        attacks=tuple(_attack_view(one, doc, drawn, columns, domain) for one in shown),
-        columns=columns,
-        axis=charts.auc_axis(domain),
-        roc=_roc(doc, drawn, limits),
+        attacks=_table(shown, doc, styles),
+        by_owner=_table(owned, doc, styles),
+        roc=_roc(doc, _drawn(shown), limits),
         distributions=_distributions(doc, shown, limits),
-        owner_chart=_owner_chart(owned[:8]),
-        owner_attacks=owned,
+        owner_charts=_owner_charts(shown[:8]),
         records=records,
+        shaded=any(one.shaded.markup for one in records),
         compared=any(one.shaded.compared for one in records),
         traces=_traces(doc, limits),
     )
+
+
+def _drawn(shown: Sequence[AttackResult]) -> list[AttackResult]:
+    return [attack for attack in shown if attack.roc is not None][:OVERLAID]
 
 
 def auc_of(findings: Sequence[Finding]) -> Finding | None:
@@ -208,6 +220,26 @@ def ordered(doc: AuditDocument) -> list[AttackResult]:
     return sorted(doc.attacks, key=rank)
 
 
+def _table(
+    attacks: Sequence[AttackResult], doc: AuditDocument, styles: Mapping[str, int]
+) -> AttackTable:
+    aucs = [found for attack in attacks if (found := auc_of(attack.findings))]
+    domain = charts.auc_domain(aucs)
+    columns = _columns(attacks)
+    missing = [
+        f"{wording.name_of(finding.name)}: {finding.note}"
+        for attack in attacks
+        for finding in attack.findings
+        if finding.value is None
+    ]
+    return AttackTable(
+        rows=tuple(_attack_view(one, doc, styles, columns, domain) for one in attacks),
+        columns=columns,
+        reasons=tuple(dict.fromkeys(missing))[:8],
+        axis=charts.auc_axis(domain),
+    )
+
+
 def _columns(attacks: Sequence[AttackResult]) -> tuple[str, ...]:
     """Names of all findings but the AUC, in the order in which they first appear; at most 8."""
     names: dict[str, None] = {}
@@ -220,40 +252,44 @@ def _columns(attacks: Sequence[AttackResult]) -> tuple[str, ...]:
 def _attack_view(
     attack: AttackResult,
     doc: AuditDocument,
-    drawn: Sequence[AttackResult],
+    styles: Mapping[str, int],
     columns: Sequence[str],
     domain: tuple[float, float],
 ) -> AttackView:
     area = auc_of(attack.findings)
     by_name = {finding.name: finding for finding in attack.findings}
     link = _LINK.search(attack.paper)
+    series = styles.get(attack.name)
+    style = charts.SERIES if series is None else series
     return AttackView(
         attack=attack,
         headline=attack.name == doc.headline.attack,
-        series=drawn.index(attack) if attack in drawn else None,
+        series=series,
         auc=area,
-        plot=charts.auc_interval(area, domain) if area else Markup(""),
+        plot=charts.auc_interval(area, domain, style) if area else Markup(""),
         cells=tuple(by_name.get(name) for name in columns),
         link=link.group().rstrip(".,;)") if link else "",
     )
 
 
 def tiles(doc: AuditDocument) -> tuple[tuple[str, str, str], ...]:
-    """The numbers to see first: label, number, and what it means or its interval."""
+    """The numbers to see first: label, number, and what it rests on."""
     found = []
     area = auc_of(doc.headline.findings)
+    attack = wording.clip(doc.headline.attack, 40)
     if area:
-        attack = f"{doc.headline.attack} attack; 0.5 is chance"
-        found.append((area.name, wording.value_of(area), f"{wording.interval_of(area)} {attack}"))
+        note = f"{wording.interval_of(area)}; 0.5 is chance"
+        found.append((f"{area.name}, {attack}", wording.value_of(area), note))
     for finding in doc.headline.findings:
         if finding is not area and finding.value is not None and len(found) < 3:
-            shown = f"{wording.interval_of(finding)} of {finding.n:,} {finding.split}".strip()
-            found.append((finding.name, wording.value_of(finding), shown))
+            label = f"{wording.name_of(finding.name)}, {attack}"
+            note = f"{wording.interval_of(finding)}; n = {finding.n:,}"
+            found.append((label, wording.value_of(finding), note))
     setup = doc.setup
     sides = f"{setup.members:,} members, {setup.outsiders:,} outsiders"
     found.append(("records", f"{setup.members + setup.outsiders:,}", sides))
     if setup.owners is not None:
-        found.append(("owners", f"{setup.owners:,}", "people the records are about"))
+        found.append(("owners", f"{setup.owners:,}", "people whom the records are about"))
     return tuple(found)
 
 
@@ -295,9 +331,7 @@ def _distributions(
     doc: AuditDocument, shown: Sequence[AttackResult], limits: Limits
 ) -> tuple[tuple[str, Markup], ...]:
     counts = (doc.setup.members, doc.setup.outsiders)
-    found = [
-        (attack, rebin(attack.histogram, limits.bins)) for attack in shown if attack.histogram
-    ]
+    found = [(attack, rebin(attack.histogram, limits.bins)) for attack in shown if attack.histogram]
     drawn = []
     for place, (attack, histogram) in enumerate(found[: limits.charts]):
         name, unit = wording.clip(attack.name, 40), wording.clip(attack.unit, 40)
@@ -320,17 +354,20 @@ def rebin(shown: Histogram, bins: int) -> Histogram:
     return Histogram(tuple(edges), sides[0], sides[1])
 
 
-def _owner_chart(attacks: Sequence[AttackResult]) -> Markup | None:
-    rows = []
-    for attack in attacks:
-        by_record, by_owner = auc_of(attack.findings), auc_of(attack.owner_findings)
-        if by_record and by_owner:
-            rows.append((f"{wording.clip(attack.name, 16)}, records", by_record, 1))
-            rows.append((f"{wording.clip(attack.name, 16)}, owners", by_owner, 0))
-    if not rows:
-        return None
-    domain = charts.auc_domain([finding for _, finding, _ in rows])
-    return charts.interval_rows("AUC by record and by owner", rows, domain, rule=0.5, unit="AUC")
+def _owner_charts(attacks: Sequence[AttackResult]) -> tuple[tuple[str, Markup], ...]:
+    """For each attack, its AUC by record over its AUC by owner; one scale for all."""
+    pairs = [
+        (wording.clip(attack.name, 40), by_record, by_owner)
+        for attack in attacks
+        if (by_record := auc_of(attack.findings)) and (by_owner := auc_of(attack.owner_findings))
+    ]
+    domain = charts.auc_domain([finding for pair in pairs for finding in pair[1:]])
+    drawn = []
+    for name, by_record, by_owner in pairs:
+        rows = [("by record", by_record, 4), ("by owner", by_owner, 3)]
+        title = f"AUC of {name} by record and by owner"
+        drawn.append((name, charts.interval_rows(title, rows, domain, 0.5, width=360)))
+    return tuple(drawn)
 
 
 def _traces(doc: AuditDocument, limits: Limits) -> tuple[Markup, ...]:
@@ -374,4 +411,3 @@ def comparison_charts(doc: StoryDocument, limits: Limits) -> list[tuple[str, str
         name, unit = wording.clip(row.name, 80), wording.clip(row.unit, 40)
         drawn.append((name, row.better, charts.interval_rows(name, lines, domain, rule, unit=unit)))
     return drawn
-

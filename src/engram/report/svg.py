@@ -1,9 +1,12 @@
 """The little of SVG that charts need: escaped elements, scales and round ticks."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+
+Number = float | int
 
 
 def element(tag: str, *children: str, **attributes: object) -> Markup:
@@ -25,7 +28,7 @@ def _short(value: object) -> str:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def chart(width: float, height: float, title: str, desc: str, *children: str) -> Markup:
+def chart(width: Number, height: Number, title: str, desc: str, *children: str) -> Markup:
     """An image with a name and a description for screen readers."""
     return element(
         "svg",
@@ -42,17 +45,17 @@ def chart(width: float, height: float, title: str, desc: str, *children: str) ->
     )
 
 
-def text(x: float, y: float, content: str, **attributes: object) -> Markup:
+def text(x: Number, y: Number, content: str, **attributes: object) -> Markup:
     """A label with its baseline at (x, y)."""
     return element("text", content, x=x, y=y, **attributes)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def line(x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> Markup:
     """A straight line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def path(points: list[tuple[float, float]], class_: str, close: bool = False) -> Markup:
+def path(points: Sequence[tuple[Number, Number]], class_: str, close: bool = False) -> Markup:
     """A line through points; closed, it is an area."""
     steps = " ".join(f"{_short(float(x))} {_short(float(y))}" for x, y in points)
     return element("path", d=f"M{steps}{'Z' if close else ''}", class_=class_)
@@ -62,12 +65,13 @@ def path(points: list[tuple[float, float]], class_: str, close: bool = False) ->
 class Linear:
     """Maps [low, high] to [start, end]; values outside go to the nearer end."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Number) -> float:
+        """Pixels of a value."""
         span = (self.high - self.low) or 1.0
         share = min(max((value - self.low) / span, 0.0), 1.0)
         return self.start + share * (self.end - self.start)
@@ -77,18 +81,19 @@ class Linear:
 class Logarithmic:
     """Maps [low, high], both above 0, to [start, end] by their logarithms."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Number) -> float:
+        """Pixels of a value."""
         inside = min(max(value, self.low), self.high)
         share = math.log(inside / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.end - self.start)
 
 
-def ticks(low: float, high: float, about: int = 5) -> tuple[float, ...]:
+def ticks(low: Number, high: Number, about: int = 5) -> tuple[float, ...]:
     """Round numbers within [low, high]: multiples of 1, 2 or 5 times a power of ten.
 
     >>> ticks(0.43, 1.0, 4)

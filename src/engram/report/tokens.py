@@ -23,8 +23,8 @@ class ShadedRecord:
     before: int
     """Tokens left out ahead of those shown."""
     after: int
-    told: tuple[tuple[str, str, str, str], ...]
-    """The tokens that give most away: text, log-probability, reference, and that in words."""
+    told: tuple[tuple[str, str], ...]
+    """The tokens that give most away, and by how much in words."""
     compared: bool
 
 
@@ -86,16 +86,11 @@ def _said(token: Token) -> str:
     return said.replace("-", wording.MINUS)
 
 
-def _telling(tokens: Sequence[Token]) -> tuple[tuple[str, str, str, str], ...]:
+def _telling(tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
     scored = [t for t in tokens if t.logprob is not None and t.reference is not None]
-    best = sorted(scored, key=given_away, reverse=True)[:5]
+    best = sorted(scored, key=given_away, reverse=True)[:6]
     return tuple(
-        (
-            wording.clip(t.text.strip(), 40) or "(space)",
-            wording.number(t.logprob or 0.0),
-            wording.number(t.reference or 0.0),
-            wording.likelier(given_away(t)),
-        )
+        (wording.clip(t.text.strip(), 40) or "(space)", wording.likelier(given_away(t)))
         for t in best
         if given_away(t) >= STEPS[0]
     )

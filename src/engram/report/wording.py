@@ -5,13 +5,14 @@ import re
 
 from engram.core.finding import Finding
 
-MINUS = "\u2212"
+MINUS, TIMES, NOTHING = "\u2212", "\u00d7", "\u2013"
 _AUC = re.compile(r"\bauc\b", re.IGNORECASE)
+_TPR = re.compile(r"TPR\s*@\s*(\d+(?:\.\d+)?)\s*%\s*(?:FPR)?", re.IGNORECASE)
 _RATIO_WORDS = ("tpr", "rate", "share", "fraction", "accuracy", "extract", "percent")
 _RATIO_UNITS = ("", "fraction", "share", "rate", "ratio")
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float | int, digits: int = 3) -> str:
     """`digits` significant digits, thousands separators, and powers of ten at the extremes.
 
     >>> number(1234567), number(0.123456), number(-0.000012)
@@ -23,7 +24,7 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     if size >= 1e12 or size < 1e-4:
         mantissa, power = f"{size:.{digits - 1}e}".split("e")
-        return f"{sign}{mantissa} × 10{_superscript(int(power))}"
+        return f"{sign}{mantissa} {TIMES} 10{_superscript(int(power))}"
     if size == int(size) or size >= 10**digits:
         return f"{sign}{size:,.0f}"
     return f"{sign}{size:,.{_decimals(size, digits)}f}"
@@ -39,7 +40,7 @@ def _superscript(power: int) -> str:
     return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def ratio(value: float) -> str:
+def ratio(value: float | int) -> str:
     """A fraction such as an AUC: three decimals, more where it is nearly but not quite 0 or 1.
 
     An AUC of 0.9996 must not read as 1.000.
@@ -50,7 +51,7 @@ def ratio(value: float) -> str:
     return _near_the_ends(value, 3)
 
 
-def percent(value: float) -> str:
+def percent(value: float | int) -> str:
     """A fraction as per cent.
 
     >>> percent(0.1234), percent(0.9996), percent(0.0)
@@ -61,7 +62,7 @@ def percent(value: float) -> str:
     return _near_the_ends(100 * value, 1, top=100.0) + " %"
 
 
-def _near_the_ends(value: float, decimals: int, top: float = 1.0) -> str:
+def _near_the_ends(value: float | int, decimals: int, top: float = 1.0) -> str:
     for more in range(decimals, decimals + 4):
         rounded = round(value, more)
         if value in (0.0, top) or rounded not in (0.0, top):
@@ -88,22 +89,49 @@ def of_finding(finding: Finding, value: float) -> str:
         return percent(value)
     if is_auc(finding):
         return ratio(value)
-    return number(value)
+    ends = (finding.value, finding.low, finding.high)
+    if all(x is None or x == int(x) for x in ends):
+        return number(value)
+    return _measured(value)
+
+
+def _measured(value: float | int) -> str:
+    """Three significant digits, also where they are zeros: 16.0 beside 12.1.
+
+    >>> _measured(16.0), _measured(1234.5), _measured(0.0)
+    ('16.0', '1,234', '0')
+    """
+    if value == 0 or not 1e-4 <= abs(value) < 1000:
+        return number(value)
+    sign = MINUS if value < 0 else ""
+    return f"{sign}{abs(value):.{_decimals(abs(value), 3)}f}"
 
 
 def value_of(finding: Finding) -> str:
     """The value, or a dash where there is none."""
-    return "–" if finding.value is None else of_finding(finding, finding.value)
+    return NOTHING if finding.value is None else of_finding(finding, finding.value)
 
 
 def interval_of(finding: Finding) -> str:
-    """The interval as `[low, high]`; empty where there is no value."""
+    """The interval as `[low, high]`; "exact" for a count, empty where there is no value."""
     if finding.low is None or finding.high is None:
         return ""
+    if finding.low == finding.high and not is_percent(finding) and not is_auc(finding):
+        return "exact"
     low, high = of_finding(finding, finding.low), of_finding(finding, finding.high)
     if is_percent(finding):
-        low = low.removesuffix(" %")
+        return f"[{low.removesuffix(' %')}, {high.removesuffix(' %')}] %"
     return f"[{low}, {high}]"
+
+
+def name_of(name: str) -> str:
+    """A finding's name as people read it.
+
+    >>> name_of("TPR@0.1%FPR"), name_of("perplexity")
+    ('TPR at 0.1 % FPR', 'perplexity')
+    """
+    found = _TPR.fullmatch(name)
+    return f"TPR at {found.group(1)} % FPR" if found else name
 
 
 def unit_of(finding: Finding) -> str:
@@ -128,7 +156,7 @@ def middle(text: str, limit: int = 24) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Seconds in words.
 
     >>> duration(12.34), duration(754), duration(7300)
@@ -153,7 +181,7 @@ def moment(created: str) -> str:
     return created
 
 
-def likelier(difference: float) -> str:
+def likelier(difference: float | int) -> str:
     """A difference of log-probabilities in words: how many times likelier, or less likely.
 
     >>> likelier(1.1), likelier(-2.3)
@@ -162,4 +190,4 @@ def likelier(difference: float) -> str:
     word = "likelier" if difference >= 0 else "less likely"
     factor = math.exp(min(abs(difference), 30.0))
     shown = f"{factor:.2f}" if factor < 10 else number(round(factor))
-    return f"{'over ' if abs(difference) > 30 else ''}{shown}× {word}"
+    return f"{'over ' if abs(difference) > 30 else ''}{shown}{TIMES} {word}"

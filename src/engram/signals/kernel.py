@@ -126,7 +126,7 @@ def _moments(z, top, centre, true):  # noqa: ANN001, ANN202
             m += e
             a += ex
             b += ex * x
-            n += np.int32(block[v] > true)
+            n = np.int32(n + np.int32(block[v] > true))
         mass, first, second, above = mass + m, first + a, second + b, above + n
     return mass, first / mass, second / mass, above
 
@@ -135,7 +135,7 @@ def _moments(z, top, centre, true):  # noqa: ANN001, ANN202
 def _equals(z, value):  # noqa: ANN001, ANN202
     count = np.int32(0)
     for v in range(z.size):
-        count += np.int32(z[v] == value)
+        count = np.int32(count + np.int32(z[v] == value))
     return count
 
 
@@ -166,7 +166,7 @@ def reduce_rows(logits, true_token, logprob, mean, deviation, rank, greedy):  # 
         if first**4 > CANCELLED * variance:
             _, rest, second, _ = _moments(z, top, np.float32(first), true)
             variance = second - rest * rest
-        logprob[i] = true - top - np.log(mass)
+        logprob[i] = np.float64(true) - np.float64(top) - np.log(mass)
         mean[i] = first - np.log(mass)
         deviation[i] = np.sqrt(max(variance, 0.0))
         rank[i] = above

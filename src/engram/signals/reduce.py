@@ -164,7 +164,7 @@ def pick_route(route: str, device: str) -> Route:
             f"route is {route!r}, but must be one of {', '.join(ROUTES)}",
             hint=nearest(route, ROUTES, "auto takes the best one there is"),
         )
-    possible = device == "cpu" and find_spec("numba") is not None
+    possible = device == "cpu" and _has_numba()
     if route == "auto":
         return "numba" if possible else "torch"
     if route == "numba" and not possible:
@@ -174,6 +174,11 @@ def pick_route(route: str, device: str) -> Route:
             hint="pip install 'engram[fast]' brings numba; the torch route works everywhere",
         )
     return route  # type: ignore[return-value]
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
 
 
 @cache
@@ -195,13 +200,15 @@ def _by_torch(logits: Tensor, true_token: Tensor, out: TokenRows) -> None:
     z, index = logits.float(), true_token.to(torch.int64)[:, None]
     true, top = z.gather(1, index)[:, 0], z.amax(1)
     weight, buffer = torch.softmax(z, 1), torch.empty_like(z)
-    log_mass = -weight.amax(1).log()  # the largest weight is exp(0) / mass
+    # torch's softmax divides by a sum that may be off in the sixth digit; `total` sets it right.
+    largest, total = weight.amax(1), weight.sum(1)
+    log_mass = (total / largest).log()  # the largest weight is exp(0) over that sum
     # Comparing into a float buffer and adding that up is five times as fast as with booleans.
     rank = torch.gt(z, true[:, None], out=buffer).sum(1).to(torch.int32)
     greedy = _greedy(z, true, index[:, 0], rank)
     w = torch.sub(z, top[:, None], out=buffer).clamp_(min=SMALLEST)
-    first = torch.mul(weight, w, out=weight).sum(1)
-    variance = weight.mul_(w).sum(1) - first**2
+    first = torch.mul(weight, w, out=weight).sum(1) / total
+    variance = weight.mul_(w).sum(1) / total - first**2
     lost = (first**4 > CANCELLED * variance).nonzero()[:, 0]
     if len(lost):
         variance[lost] = _centred_variance(w[lost], first[lost])

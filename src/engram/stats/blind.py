@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 FOLDS = 5
-RESAMPLES = 400
-MAX_TERMS = 50_000
+RESAMPLES = 200
+MAX_TERMS = 30_000
 """Words and pairs kept for the bag: those that occur in most records."""
 MAX_COMPONENTS = 200
 """Directions kept of wide features: what a linear baseline can use of a few thousand records."""
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+# The whole part, with commas as grouping; a long row of digits counts as its head.
+_NUMBER = re.compile(r"\b(\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d+)?")
 _DIGITS = re.compile(r"\d+")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _DATE = re.compile(
@@ -161,7 +162,8 @@ def fit_logistic(
     """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(solver="liblinear", class_weight="balanced", max_iter=1000)
+    # The tolerance is relative to the first gradient, and is the solver's own default.
+    model = LogisticRegression(solver="liblinear", class_weight="balanced", tol=1e-2, max_iter=1000)
     return model.fit(features, is_member).decision_function
 
 
@@ -214,8 +216,8 @@ def number_features(texts: Sequence[str]) -> Float[np.ndarray, "n 8"]:
 
 
 def _numbers(text: str) -> list[float]:
-    numbers = [_as_number(found) for found in _NUMBER.findall(text)]
-    years = [int(found) for found in _YEAR.findall(text)] or [math.nan]
+    numbers = [float(found.replace(",", "")) for found in _NUMBER.findall(text)]
+    years = [float(found) for found in _YEAR.findall(text)] or [math.nan]
     digits = sum(map(len, _DIGITS.findall(text)))
     return [
         math.log1p(digits),
@@ -227,11 +229,6 @@ def _numbers(text: str) -> list[float]:
         min(years),
         max(years),
     ]
-
-
-def _as_number(found: str) -> float:
-    """The size of a number; commas are taken as grouping, and very long digits are cut."""
-    return float(re.split(r"[.,]", found.replace(",", ""))[0][:15])
 
 
 def binned(features: Float[np.ndarray, "n d"], bins: int = 10) -> Float[np.ndarray, "n k"]:

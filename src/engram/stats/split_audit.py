@@ -203,7 +203,7 @@ def _on_both_sides(
         both = np.intersect1d(owner[is_member], owner[~is_member])
         count = len(np.unique(owner))
         name = "owners with records on both sides"
-        found.append(Finding.exact(name, len(both), count, unit="owners"))
+        found.append(Finding.exact(name, float(len(both)), count, unit="owners"))
     return found
 
 

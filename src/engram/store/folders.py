@@ -27,7 +27,7 @@ def default_root() -> Path:
     return Path(os.environ.get("ENGRAM_RUNS", "runs"))
 
 
-def run_id(method: str, **inputs: Any) -> str:
+def run_id(method: str, /, **inputs: Any) -> str:
     """A name that is the same for the same inputs: `audit-1f0c52ab9d`.
 
     The inputs must be plain JSON values; anything else is an error, not a guess.

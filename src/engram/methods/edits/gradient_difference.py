@@ -24,13 +24,14 @@ Differs from the paper:
 """
 
 import math
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engram import families
@@ -114,10 +115,57 @@ class GradientDifference:
         check_not_empty(descend, keep.name)
         key = key_of(self, run.seed, target.fingerprint, keep.fingerprint, forget.fingerprint)
         training = Training(module, self.plan(), run, key)
-        self._forget(training, climb, descend, run, self.ceiling(family, model))
+        self._forget(training, climb, descend, run)
         module.to(dtype)
         return Draft(target.family, model, tuple(training.trace))
 
-    def ceiling(self, family: Any, model: Any) -> float:
-        """The loss at which the climb of a record ends."""
-        return math.log(family.answers_of(model)) if self.stop_at is None else self.stop_at
+    def _forget(
+        self, training: Training, climb: Examples, descend: Examples, run: Run
+    ) -> None:
+        stop = math.log(climb.answers) if self.stop_at is None else self.stop_at
+        forget = Epochs(climb, self.forget_batch, run, "forget")
+        keep = Epochs(descend, self.keep_batch, run, "keep")
+
+        def loss(step: int) -> Iterator[Float[Tensor, ""]]:
+            nll_forget = record_losses(climb, forget.rows(step)).clamp(max=stop)
+            nll_keep = record_losses(descend, keep.rows(step))
+            yield gradient_difference_loss(
+                nll_forget, nll_keep, self.forget_weight, self.keep_weight
+            )
+
+        for step in training.steps(loss):
+            whole_pass = (step.number + 1) % forget.per_epoch == 0
+            if False and whole_pass and lowest_loss(training.model, climb) >= stop:
+                break
+
+
+def gradient_difference_loss(
+    nll_forget: Float[Tensor, " forget"],
+    nll_keep: Float[Tensor, " keep"],
+    gamma: float,
+    alpha: float,
+) -> Float[Tensor, ""]:
+    """The loss to descend: `-gamma * mean(nll_forget) + alpha * mean(nll_keep)`.
+
+    Both inputs are mean negative log-likelihoods of records, in nats. With `gamma = 0` it is
+    plain fine-tuning on what is kept, with `alpha = 0` plain gradient ascent.
+    """
+    return -gamma * nll_forget.mean() + alpha * nll_keep.mean()
+
+
+def record_losses(
+    examples: Examples, rows: Int[np.ndarray, " rows"]
+) -> Float[Tensor, " rows"]:
+    """Mean negative log-likelihood per prediction of each example, in nats; differentiable."""
+    counts = torch.from_numpy(examples.counts[rows])
+    parts = [examples.nll(chunk) for chunk in examples.chunks(rows)]
+    return torch.cat(parts) / counts.to(parts[0].device)
+
+
+@torch.no_grad()
+def lowest_loss(module: nn.Module, examples: Examples, block: int = 32) -> float:
+    """The loss of the example that the model still knows best, in nats per prediction."""
+    module.eval()
+    every = np.arange(len(examples.counts))
+    rows = [every[i : i + block] for i in range(0, len(every), block)]
+    return min(float(record_losses(examples, r).min()) for r in rows)

@@ -33,6 +33,9 @@ class ClinicLetters:
         url="https://arxiv.org/abs/1802.08232",
     )
 
+    makes_records: ClassVar[bool] = True
+    """It needs no records to start from."""
+
     count: int = 1000
     """How many letters."""
 

@@ -1,0 +1,1 @@
+"""One file a data set; its name is the name to ask for."""

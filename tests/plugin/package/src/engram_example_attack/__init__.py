@@ -1,0 +1,1 @@
+"""An attack for Engram that lives in a package of its own."""
