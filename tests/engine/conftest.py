@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests_engine import LETTERS, method
 
-from engram import catalog, data
+from engram import data
 from engram.cli import main
 from engram.core import Split, Target
 from engram.engine import EngineRun, train
-
-LETTERS = "demo:letters?n=60&seed=3"
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,6 @@ class Store:
     base: Target
     target: Target
     letters: Split
-
-
-def method(kind: str, name: str, **fields: object) -> object:
-    return catalog.find(kind, name).load()(**fields)
 
 
 @pytest.fixture(scope="session")

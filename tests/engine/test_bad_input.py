@@ -130,9 +130,7 @@ def test_a_model_folder_with_code(refused, stolen, member_file):
     config["auto_map"] = {"AutoModelForCausalLM": "modeling_evil.Evil"}
     (stolen / "config.json").write_text(json.dumps(config))
     (stolen / "modeling_evil.py").write_text("raise SystemExit('was run')")
-    assert "code" in refused(
-        "audit", stolen, "--members", member_file, "--outsiders", member_file
-    )
+    assert "code" in refused("audit", stolen, "--members", member_file, "--outsiders", member_file)
 
 
 def test_a_model_folder_with_damaged_weights(refused, stolen, member_file):

@@ -169,7 +169,7 @@ def test_a_huge_record_is_refused_quickly_and_measured(tmp_path, name, content):
 def test_a_record_that_quoted_line_ends_make_huge_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b'text\nshort\n"' + b"word word\n" * 300 + b"\n")
-    with pytest.raises(EngramError, match="from line 3 is over 1.* more than the 1") as caught:
+    with pytest.raises(EngramError, match=r"from line 3 is over 1.* more than the 1") as caught:
         read(path, max_record_bytes=1000)
     assert "never closed" in caught.value.hint
 
@@ -177,7 +177,7 @@ def test_a_record_that_quoted_line_ends_make_huge_is_refused(tmp_path):
 def test_a_huge_record_in_parquet_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["ok", "x" * 2000]}), path)
-    with pytest.raises(EngramError, match="row 2 is 2.0 kB long, more than the 1.0 kB"):
+    with pytest.raises(EngramError, match=r"row 2 is 2.0 kB long, more than the 1.0 kB"):
         read(path, max_record_bytes=1000)
     assert len(read(path)) == 2
 
@@ -195,11 +195,11 @@ def test_a_compressed_bomb_is_not_unfolded(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b"0123456789\n" * 200_000))
     from engram.data import files, sources
 
-    with pytest.raises(EngramError, match="unfolds to more than 1.0 MB"):
+    with pytest.raises(EngramError, match=r"unfolds to more than 1.0 MB"):
         files.read_rows(path, sources.Limits(total=10**6))
     big = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["0123456789"] * 200_000}), big, use_dictionary=False)
-    with pytest.raises(EngramError, match="unfolds to more than 1.0 MB"):
+    with pytest.raises(EngramError, match=r"unfolds to more than 1.0 MB"):
         files.read_rows(big, sources.Limits(total=10**6))
 
 
@@ -213,7 +213,7 @@ def test_pipes_devices_and_folders_are_not_opened(tmp_path):
 
 def test_missing_files_name_their_neighbours(tmp_path):
     written(tmp_path / "letters.jsonl")
-    with pytest.raises(EngramError, match="there is no file .*lettres.jsonl") as caught:
+    with pytest.raises(EngramError, match=r"there is no file .*lettres.jsonl") as caught:
         read(tmp_path / "lettres.jsonl")
     assert "letters.jsonl" in caught.value.hint
     with pytest.raises(EngramError, match="no file") as caught:
@@ -234,7 +234,7 @@ def test_folders_of_shards(tmp_path):
     (tmp_path / "README.md").write_text("no data")
     assert read(tmp_path).texts == ("t0", "t1", "t2")
     written(tmp_path / "other.jsonl", [{"text": "x"}])
-    with pytest.raises(EngramError, match="several data sets: other.jsonl, part-0-of-3.jsonl"):
+    with pytest.raises(EngramError, match=r"several data sets: other.jsonl, part-0-of-3.jsonl"):
         read(tmp_path)
 
 

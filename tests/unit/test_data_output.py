@@ -51,7 +51,7 @@ def test_features_come_back(tmp_path, name):
 
 def test_csv_refuses_what_it_cannot_hold(tmp_path):
     split = Split.of("arrays", features=np.zeros((2, 3)), label=[0, 1])
-    with pytest.raises(EngramError, match="'features' is .*which CSV cannot hold") as caught:
+    with pytest.raises(EngramError, match=r"'features' is .*which CSV cannot hold") as caught:
         write(split, tmp_path / "a.csv")
     assert ".parquet" in caught.value.hint
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,148 @@
+"""What a user types and what comes back."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+
+
+def test_help_version_and_lists(engram):
+    assert "engram demo" in engram("--help").out
+    assert engram("--version").out.startswith("engram 0.")
+    listed = engram("ls").out
+    for name in ("min-k", "finetune-lm", "gradient-difference", "extraction", "deduplicate"):
+        assert name in listed
+    assert "causal-lm" in engram("ls", "families").out
+    assert "medical-abstracts" in engram("ls", "data").out
+
+
+@pytest.mark.parametrize("command", ["train", "audit", "forget", "check", "edit", "measure"])
+def test_every_command_has_help(engram, command):
+    said = engram(command, "--help")
+    assert said.code == 0
+    assert command in said.out
+
+
+def test_help_of_a_method_shows_its_fields(engram):
+    said = engram("train", "finetune-lm", "--help")
+    assert said.code == 0
+    assert "--epochs" in said.out
+    assert "--holdout" in said.out
+
+
+def test_explain_shows_idea_formula_fields_and_paper(engram):
+    page = engram("explain", "min-k").out
+    assert "score(x) =" in page
+    assert "fraction: float = 0.2" in page
+    assert "arxiv.org" in page
+    assert engram("explain", "min-k", "--json").json["kind"] == "attacks"
+
+
+def test_an_audit_says_its_verdict_and_where_the_report_is(engram, store):
+    said = engram("audit", store.target.folder, "--battery", "quick")
+    assert said.code == 0, said.err
+    assert "AUC on records" in said.out
+    assert "report.html" in said.out
+    document = engram("audit", store.target.folder, "--battery", "quick", "--json").json
+    assert {"engram", "target", "findings", "records", "warnings"} <= set(document)
+    keys = {"method", "name", "value", "low", "high", "n", "unit", "split"}
+    assert all(keys <= set(finding) for finding in document["findings"])
+
+
+def test_json_is_one_document_and_nothing_else(engram, store):
+    for args in (
+        ("ls", "--json"),
+        ("measure", "perplexity", store.target.folder, "--json"),
+        ("reindex", "--json"),
+        ("ls", "runs", "--json"),
+    ):
+        assert isinstance(engram(*args).json, dict)
+    said = engram("audit", "nowhere", "--json")
+    assert said.code == 2
+    assert "error" in said.json
+
+
+def test_somebody_elses_model_with_members_and_outsiders(engram, store, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(store.target.folder, folder)
+    for name in ("target.json", "ledger.parquet", "trace.jsonl"):
+        (folder / name).unlink()
+    for part, seed in (("members", 1), ("outsiders", 2)):
+        lines = [json.dumps({"text": f"{part} letter number {i} of {seed}"}) for i in range(6)]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines))
+    said = engram("audit", folder, "--members", "members.jsonl", "--outsiders", "outsiders.jsonl")
+    assert said.code == 0, said.err
+    assert "engram audit" not in said.out
+
+
+def test_bare_scores(engram, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["id,member,target_nll,reference_nll"]
+    for i in range(400):
+        hard, member = rng.normal(3, 1), i % 2
+        nll = hard - 0.3 * member + rng.normal(0, 0.1)
+        rows.append(f"r{i},{member},{nll},{hard}")
+    (tmp_path / "scores.csv").write_text("\n".join(rows))
+    said = engram("audit", "--scores", "scores.csv", "--json")
+    found = {(f["method"], f["name"]): f["value"] for f in said.json["findings"]}
+    assert found["ratio", "AUC"] > 0.95 > 0.7 > found["loss", "AUC"]
+    assert any("could not be audited" in w for w in said.json["warnings"])
+
+
+def test_configuration_in_and_out(engram, store, tmp_path):
+    printed = engram("audit", store.target.folder, "--battery", "quick", "--print-config").out
+    settings = tomllib.loads(printed)
+    assert settings["battery"] == "quick"
+    (tmp_path / "c.toml").write_text("battery = 'quick'\nattacks = ['loss', 'zlib']\nseed = 3\n")
+    again = tomllib.loads(
+        engram("audit", store.target.folder, "--config", "c.toml", "--seed", "4",
+               "--print-config").out
+    )  # fmt: skip
+    assert again["attacks"] == ["loss", "zlib"]
+    assert again["seed"] == 4
+
+
+def test_a_policy_decides_the_exit_code(engram, store, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[limit]]\nmethod = "loss"\nname = "AUC"\nsplit = "records"\nmax = 1.0\n')
+    args = ("check", store.target.folder, "--battery", "quick", "--policy", policy)
+    said = engram(*args)
+    assert said.code == 0, said.out + said.err
+    policy.write_text('[[limit]]\nmethod = "loss"\nname = "AUC"\nsplit = "records"\nmax = 0.01\n')
+    said = engram(*args)
+    assert said.code == 1
+    assert "OVER" in said.out
+    policy.write_text('[[limit]]\nname = "AUCC"\nmax = 1.0\n')
+    said = engram(*args)
+    assert said.code == 1, "a limit that matches nothing must not pass"
+
+
+def test_transforms_write_files(engram, tmp_path):
+    said = engram("transform", "clinic-letters", "--count", "30", "--out", "letters.jsonl")
+    assert said.code == 0, said.err
+    assert len((tmp_path / "letters.jsonl").read_text().splitlines()) == 30
+    said = engram(
+        "transform", "partition", "--data", "letters.jsonl", "--part", "members", "--out", "m.csv"
+    )
+    assert said.code == 0, said.err
+    assert engram("transform", "partition", "--data", "letters.jsonl", "--out", "m.csv").code == 2
+
+
+def test_a_report_can_be_written_again(engram, store):
+    folder = engram("audit", store.target.folder, "--battery", "quick", "--json").json["run"]
+    said = engram("report", folder, "--out", "again")
+    assert said.code == 0, said.err
+    assert "again/report.html" in said.out
+
+
+def test_the_reader_may_leave_early():
+    """`engram ls | head -1` is no mistake."""
+    code = f"{sys.executable} -m engram ls | head -n 1"
+    done = subprocess.run(code, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("transforms")
+    assert "error" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,278 @@
+"""The engine: ledger, resume, blindness, and finding again what was done before."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests_engine import LETTERS, method
+
+from engram import data, engine
+from engram import store as keep
+from engram.core import EngramError, Scores, Split
+from engram.engine import EngineRun, audit, edit, forget, known_records, load, to_forget, train
+from engram.engine.trial import Trial
+
+
+def test_the_ledger_is_written_by_the_engine(store):
+    ledger = store.target.ledger
+    assert set(ledger.ids) == set(store.letters.ids)
+    assert ledger.roles.count("trained") + ledger.roles.count("held-out") == len(ledger)
+    owners = dict(zip(ledger.ids, ledger.owners, strict=True))
+    sides = {r: {owners[i] for i in ledger.having(r)} for r in ("trained", "held-out")}
+    assert not sides["trained"] & sides["held-out"], "an owner stands on both sides"
+
+
+def test_a_target_opens_as_it_was_saved(store):
+    back = load(store.target.folder)
+    assert back.fingerprint == store.target.fingerprint
+    assert back.lineage == store.target.lineage
+    assert back.lineage.parent == store.base.fingerprint
+    assert back.ledger.roles == store.target.ledger.roles
+
+
+def test_a_language_model_target_is_a_plain_model_folder(store):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(store.target.folder)
+    tokenizer = AutoTokenizer.from_pretrained(store.target.folder)
+    ids = tokenizer(["a letter"], return_tensors="pt").input_ids
+    assert model(ids).logits.shape[-1] == len(tokenizer)
+
+
+def test_the_same_training_is_found_and_not_repeated(store):
+    recipe = method("recipes", "finetune-lm", base=str(store.base.folder), epochs=2)
+
+    def never(*args: object) -> None:
+        raise AssertionError("it was trained again")
+
+    run = replace(store.run, watch=never)
+    again = train(recipe, store.letters, run, source=LETTERS, holdout=0.5)
+    assert again.folder == store.target.folder
+
+
+def test_another_seed_is_another_target(store, tmp_path):
+    recipe = method("recipes", "finetune-lm", base=str(store.base.folder), epochs=1)
+    run = replace(store.run, seed=1, root=tmp_path)
+    other = train(recipe, store.letters, run, source=LETTERS, holdout=0.5)
+    assert other.ledger.roles != store.target.ledger.roles
+    assert other.fingerprint != store.target.fingerprint
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from tests_engine import LETTERS, method
+from engram import data
+from engram.engine import EngineRun, train
+recipe = method("recipes", "finetune-lm", base={base!r}, epochs=4)
+run = EngineRun(root=Path({root!r}), watch=lambda *p: print(*p[:2], flush=True))
+print(train(recipe, data.read(LETTERS), run, source=LETTERS, holdout=0.5).fingerprint)
+"""
+
+
+def start(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_training_killed_in_the_middle_goes_on_and_ends_the_same(store, tmp_path):
+    here = os.path.dirname(__file__)
+    code = KILLED.format(here=here, base=str(store.base.folder), root=str(tmp_path / "runs"))
+    killed = start(code)
+    for line in killed.stdout:
+        if line.startswith("5 "):
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    folders = list((tmp_path / "runs").glob("finetune-lm-*"))
+    assert len(folders) == 1
+    assert not (folders[0] / "target.json").exists()
+    with pytest.raises(EngramError, match="not finished"):
+        load(folders[0])
+    resumed = start(code)
+    said, _ = resumed.communicate()
+    whole = start(code.replace(str(tmp_path / "runs"), str(tmp_path / "whole")))
+    expected, _ = whole.communicate()
+    assert resumed.returncode == whole.returncode == 0
+    assert said.split()[-1] == expected.split()[-1]
+    first = int(said.split()[0])
+    assert first > 1, "it began again instead of going on"
+
+
+def test_an_audit_is_found_again(store):
+    known = known_records(store.target)
+    first = audit(store.target, known.trained, known.held_out, store.run, attacks=("loss",))
+    stamp = (first.folder / "run.json").stat().st_mtime_ns
+    again = audit(store.target, known.trained, known.held_out, store.run, attacks=("loss",))
+    assert again.folder == first.folder
+    assert (first.folder / "run.json").stat().st_mtime_ns == stamp
+    other = audit(store.target, known.trained, known.held_out, store.run, attacks=("zlib",))
+    assert other.folder != first.folder
+
+
+def test_an_attack_sees_neither_the_ledger_nor_the_order(store):
+    seen = {}
+
+    def attack(target, split, run):
+        seen["target"], seen["split"] = target, split
+        return Scores(split.ids, np.arange(len(split), dtype=float))
+
+    known = known_records(store.target)
+    labelled = Trial(known.trained, known.held_out).run({"x": attack}, store.target, store.run)
+    with pytest.raises(EngramError, match="no ledger"):
+        _ = seen["target"].ledger
+    assert seen["split"].name == "records"
+    order = [
+        known.trained.ids.index(i) if i in known.trained.ids else -1 for i in seen["split"].ids
+    ]
+    assert order != sorted(order)
+    # and yet each score comes back to its own record
+    place = {record: row for row, record in enumerate(seen["split"].ids)}
+    expected = [place[i] for i in labelled.records.ids]
+    np.testing.assert_array_equal(labelled.scores["x"], expected)
+    assert labelled.is_member.sum() == len(known.trained)
+
+
+def test_the_model_is_asked_once_for_a_whole_battery(store, monkeypatch, tmp_path):
+    from engram import signals
+
+    asked = []
+    real = signals.token_signals
+
+    def counted(lm, split, folder, **more):
+        asked.append((more["target"], split.name))
+        return real(lm, split, folder, **more)
+
+    monkeypatch.setattr(signals, "token_signals", counted)
+    known = known_records(store.target)
+    run = EngineRun(root=tmp_path)
+    attacks = ("loss", "zlib", "min-k", "min-k-plus-plus", "reference")
+    audit(store.target, known.trained, known.held_out, run, attacks=attacks)
+    assert sorted(asked) == sorted(
+        [(store.target.fingerprint, "records"), (store.base.fingerprint, "records")]
+    )
+
+
+def test_deleting_the_index_loses_nothing(store):
+    before = keep.rows(store.root)
+    (store.root / "index.sqlite").unlink()
+    assert set(keep.rows(store.root)) >= set(before)
+
+
+def test_forgetting_marks_the_ledger_and_leaves_the_target_alone(store, tmp_path):
+    known = known_records(store.target)
+    owner = known.trained.owners[0]
+    records = to_forget(store.target, known, owner=owner)
+    before = store.target.fingerprint
+    run = replace(store.run, root=tmp_path)
+    done = forget(
+        store.target, known, records, method("edits", "gradient-difference"), run, battery="quick"
+    )
+    assert load(store.target.folder).fingerprint == before
+    assert set(done.target.ledger.having("forgotten")) == set(records.ids)
+    assert done.target.fingerprint != before
+    never = done.retrained.ledger
+    assert not set(never.having("trained")) & set(records.ids)
+    assert done.retrained.lineage.method == "finetune-lm"
+    story = done.story.document
+    assert story["kind"] == "story"
+    assert [a["title"] for a in story["audits"]] == story["comparison"]["columns"]
+    assert (done.story.folder / "report.html").stat().st_size < 2**20
+    # an edited target can be audited by its ledger, and forgets more on top
+    known = known_records(done.target)
+    assert set(known.forgotten.ids) == set(records.ids)
+    keep_on = known.trained.take([0])
+    rest = known.trained.take(range(1, len(known.trained)))
+    twice = edit(method("edits", "gradient-difference"), done.target, rest, keep_on, run)
+    assert len(twice.ledger.having("forgotten")) == len(records) + 1
+    assert twice.lineage.recipe().method == "finetune-lm"
+
+
+def test_an_edit_that_forgets_what_it_keeps_is_refused(store):
+    known = known_records(store.target)
+    with pytest.raises(EngramError, match="are in both"):
+        edit(
+            method("edits", "gradient-difference"),
+            store.target,
+            known.trained,
+            known.trained.take([0], "forget"),
+            store.run,
+        )
+
+
+def test_a_moved_base_is_noticed(store, tmp_path):
+    """The reference attack compares with the model that was fine-tuned, or with none."""
+    base = tmp_path / "base"
+    shutil.copytree(store.base.folder, base)
+    recipe = method("recipes", "finetune-lm", base=str(base), epochs=1)
+    run = EngineRun(root=tmp_path / "runs")
+    target = train(recipe, store.letters, run, source=LETTERS, holdout=0.5)
+    shutil.rmtree(base)
+    shutil.copytree(store.target.folder, base)
+    known = known_records(target)
+    fresh = EngineRun(root=tmp_path / "runs")
+    found = audit(target, known.trained, known.held_out, fresh)
+    assert any("no longer the one" in why for why in found.document["not_measured"])
+    assert "reference" not in {a["name"] for a in found.document["attacks"]}
+
+
+def test_public_names_are_there():
+    import engram
+
+    for name in engram.__all__:
+        assert getattr(engram, name) is not None
+    assert engram.audit is engine.audit
+
+
+FAMILIES = [
+    ("train-classifier", {"epochs": 3}, "sklearn:wine"),
+    ("fit-estimator", {}, "sklearn:breast_cancer"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "fields", "source"), FAMILIES)
+def test_the_core_is_not_about_text(recipe, fields, source, tmp_path):
+    run = EngineRun(root=tmp_path)
+    target = train(
+        method("recipes", recipe, **fields), data.read(source), run, source=source, holdout=0.5
+    )
+    known = known_records(load(target.folder))
+    found = audit(load(target.folder), known.trained, known.held_out, run)
+    names = {a["name"] for a in found.document["attacks"]}
+    assert "loss" in names
+    assert "min-k" not in names
+    assert found.document["split_audit"]["verdict"] != "unknown"
+    measured = {f["method"] for f in found.document["measures"]}
+    assert {"accuracy", "generalisation-gap"} <= measured
+    with pytest.raises(EngramError, match="min-k cannot be run"):
+        audit(target, known.trained, known.held_out, run, attacks=("min-k",))
+
+
+def test_a_target_without_outsiders_says_what_to_do(store):
+    known = known_records(store.target)
+    nobody = Split.of("held-out", text=np.array([], dtype=str))
+    with pytest.raises(EngramError, match="there are no outsiders") as caught:
+        audit(store.target, known.trained, nobody, store.run)
+    assert "--holdout" in caught.value.hint
+
+
+def test_time_is_not_part_of_an_id(store):
+    known = known_records(store.target)
+    first = audit(store.target, known.trained, known.held_out, store.run, attacks=("loss",))
+    time.sleep(0.01)
+    run = EngineRun(root=store.root)
+    assert audit(store.target, known.trained, known.held_out, run, attacks=("loss",)).folder == (
+        first.folder
+    )
