@@ -50,7 +50,7 @@ def test_short_texts_are_one_run():
     assert shingles("Two words", 5) == {("two", "words")}
     assert shingles("", 5) == {()}
     assert shingles("a b c", 2) == {("a", "b"), ("b", "c")}
-    assert normal(" ﬁne\tＴＥＸＴ ") == "fine text"
+    assert normal(" \ufb01ne\t\uff34EXT ") == "fine text"
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.8, 0.95, 1.0])

@@ -57,8 +57,8 @@ def test_canaries_are_cut_in_the_same_ratio():
 
 def test_every_owner_is_a_member_about_as_often_as_asked():
     split = split_of([f"o{i // 3}" for i in range(30)] + ["big"] * 7)
-    often = np.mean([choose(split, 0.3, stream(seed)) for seed in range(400)], axis=0)
-    assert abs(often[:30] - 0.3).max() < 0.12
+    often = np.mean([choose(split, 0.3, stream(seed)) for seed in range(300)], axis=0)
+    assert abs(often - 0.3).max() < 0.12  # four standard errors and a half
 
 
 def test_both_sides_have_records_even_for_tiny_shares():

@@ -5,7 +5,6 @@ Groups are drawn at random inside strata of equal size (planted canaries apart),
 the number of records an owner has nor being a canary tells the side.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Literal
@@ -102,16 +101,17 @@ def _draw(
 ) -> frozenset[int]:
     """The chosen groups; empty where there are fewer than two to choose from.
 
-    In each stratum as many are drawn as bring the running total nearest to `share`, so the total
-    is off by at most half of the largest group; small groups come last and mend what large ones
-    had to round.
+    In each stratum as many are drawn as bring the running total to `share`, rounded at random so
+    that each group is chosen with probability `share`, whatever its size. The total is off by
+    less than the largest group; small groups come last and mend what large ones had to round.
     """
     chosen: set[int] = set()
     seen = taken = 0
     for size, candidates in strata:
         seen += size * len(candidates)
         wanted = (share * seen - taken) / size
-        count = int(np.clip(_nearest(wanted, rng), 0, len(candidates)))
+        # 1e-9: a whole number that floating point made a little too small is still that number.
+        count = int(np.clip(np.floor(wanted + 1e-9 + rng.random()), 0, len(candidates)))
         chosen |= {candidates[i] for i in rng.permutation(len(candidates))[:count]}
         taken += size * count
     every = [g for _, candidates in strata for g in candidates]
@@ -121,10 +121,3 @@ def _draw(
         smallest = strata[-1][1]
         chosen ^= {smallest[int(rng.integers(len(smallest)))]}
     return frozenset(chosen)
-
-
-def _nearest(wanted: float, rng: np.random.Generator) -> int:
-    """The nearest whole number; of two equally near ones a random one, so that no side gains."""
-    low = math.floor(wanted)
-    rest, coin = wanted - low, rng.random()
-    return low + int(rest > 0.5 or (rest == 0.5 and coin < 0.5))
