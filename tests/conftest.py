@@ -179,6 +179,38 @@ def lms(make_lm):
     return make_lm(1), make_lm(2)
 
 
+@pytest.fixture(scope="session")
+def by_heart(make_lm):
+    """A target that learnt twelve notes by heart, those notes, and twelve others like them."""
+    import torch
+
+    lm, texts = make_lm(3), notes(24)
+    members, outsiders = Split.of("members", text=texts[::2]), Split.of("others", text=texts[1::2])
+    batches = [torch.tensor([lm.tokenizer(text)["input_ids"]]) for text in members.texts]
+    optimiser = torch.optim.Adam(lm.model.parameters(), lr=5e-3)
+    for _ in range(25):
+        for ids in batches:
+            optimiser.zero_grad()
+            lm.model(ids, labels=ids).loss.backward()
+            optimiser.step()
+    lm.model.eval()
+    target = Target("by heart", "causal-lm", lm, "by-heart", lineage=Lineage(base="base"))
+    return target, members, outsiders
+
+
+def notes(n):
+    """Short notes of one pattern, all different."""
+    rng = stream(0, "notes")
+    people = ("Mara Quill", "Abel Stone", "Ida Fenwick", "Jon Ferro", "Ruth Larch", "Otto Vane")
+    things = ("chest pain", "a dry cough", "a broken wrist", "poor sleep", "a rash", "Fever")
+    return [
+        f"{rng.choice(people)} was seen on {rng.integers(1, 29)} May {rng.integers(1990, 2020)} "
+        f"for {rng.choice(things)}; Blood pressure {rng.integers(100, 190)}/"
+        f"{rng.integers(60, 99)}, note {i}."
+        for i in range(n)
+    ]
+
+
 @pytest.fixture
 def target(lms) -> Target:
     """A language model whose lineage names the base "base"; nobody knows who trained it."""

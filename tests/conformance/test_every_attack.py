@@ -93,3 +93,13 @@ def test_no_records_give_no_scores(attack, victim, records, run):
         return
     assert scores.ids == ()
     assert scores.values.shape == (0,)
+
+
+def test_scores_higher_what_the_model_learnt_by_heart(attack, family, by_heart, run):
+    if family != "causal-lm":
+        return
+    knows, members, outsiders = by_heart
+    high = attack()(knows, members, run).values
+    low = attack()(knows, outsiders, run).values
+    wins = np.mean(high[:, None] > low[None, :])
+    assert wins > 0.75, "members must score higher than outsiders, on a model that knows them"

@@ -65,31 +65,31 @@ def test_a_cut_does_not_depend_on_the_order(drawn, seed, random):
 
 @FEW
 @given(splits(), st.floats(0.1, 0.9), st.integers(0, 9))
-def test_two_parts_are_the_whole(drawn, share, seed):
+def test_two_parts_are_the_whole(run, drawn, share, seed):
     split = split_of(drawn)
     if len(set(groups(split).tolist())) < 2:
         return
-    parts = [Partition(p, share, seed=seed)(split, PlainRun()) for p in ("members", "outsiders")]
+    parts = [Partition(p, share, seed=seed)(split, run) for p in ("members", "outsiders")]
     assert sorted(parts[0].ids + parts[1].ids) == sorted(split.ids)
     assert not set(parts[0].texts) & set(parts[1].texts)
 
 
 @FEW
 @given(splits(least=1), st.sampled_from(["exact", "near"]), st.sampled_from([0.3, 0.5, 0.8]))
-def test_deduplicating_twice_changes_nothing(drawn, level, threshold):
+def test_deduplicating_twice_changes_nothing(run, drawn, level, threshold):
     split = split_of(drawn)
     method = Deduplicate(level, threshold, shingle=2)
-    once = method(split, PlainRun())
+    once = method(split, run)
     assert 1 <= len(once) <= len(split)
     assert once.ids[0] == split.ids[0]
-    assert method(once, PlainRun()).ids == once.ids
+    assert method(once, run).ids == once.ids
 
 
 @FEW
 @given(splits(least=1), st.integers(1, 9), st.lists(st.integers(1, 4), min_size=1, max_size=3))
-def test_planting_adds_exactly_what_it_says(drawn, count, repeats):
+def test_planting_adds_exactly_what_it_says(run, drawn, count, repeats):
     split = split_of(drawn)
-    made = PlantCanaries(count, tuple(repeats))(split, PlainRun())
+    made = PlantCanaries(count, tuple(repeats))(split, run)
     planted = [repeats[k % len(repeats)] for k in range(count)]
     assert len(made) == len(split) + sum(planted)
     assert sum(made.canaries) == sum(planted)
@@ -123,15 +123,3 @@ def test_csv_agrees_with_the_standard_library(rows):
     assert [list(r) for r in zip(split.texts, split.column("note").to_pylist(), strict=True)] == (
         expected
     )
-
-
-class PlainRun:
-    """The least that a transform asks of a run."""
-
-    seed = 0
-
-    def stream(self, *path):
-        return stream(self.seed, *path)
-
-    def progress(self, done, total, what):
-        assert 0 <= done <= total

@@ -55,10 +55,10 @@ def rate(inside, outside, fpr):
 
 
 def staircase(inside, outside):
-    thresholds = np.sort(np.concatenate([inside, outside]))[::-1]
+    thresholds = np.sort(np.concatenate([inside, outside]))[::-1][::3]
     fpr = [0.0, *(float(np.mean(outside >= t)) for t in thresholds)]
     tpr = [0.0, *(float(np.mean(inside >= t)) for t in thresholds)]
-    return {"fpr": fpr, "tpr": tpr}
+    return {"fpr": [*fpr, 1.0], "tpr": [*tpr, 1.0]}
 
 
 def findings_of(inside, outside, split="all"):
@@ -208,7 +208,7 @@ def audit(seed=0, members=300, outsiders=300, split="clean", level="leak"):
                     split="members", better="lower"),
             missing("accuracy", "a language model has no classes"),
         ],
-        "exposed": exposed(rng, 24),
+        "exposed": exposed(rng, 22),
         "owners": [
             {"owner": name, "records": k + 1, "score": 4.2 - 0.3 * k, "percentile": 0.002 * k}
             for k, name in enumerate(("Mara Quill", "Abel Stone", "Ines Ferro", "Jo Wren"))

@@ -223,7 +223,7 @@ def test_missing_files_name_their_neighbours(tmp_path):
 
 @pytest.mark.parametrize("source", ["", "  ", "nothing like it", "a\0b", "x" * 5000])
 def test_what_is_no_source_at_all(source):
-    with pytest.raises(EngramError, match="no data was named|there is no file") as caught:
+    with pytest.raises(EngramError, match=r"no data was named|there is no file") as caught:
         read(source)
     assert caught.value.hint
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +114,15 @@ def small_audit():
     return document
 
 
+def shortened(value):
+    """The document with one entry in each list of objects."""
+    if isinstance(value, dict):
+        return {name: shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [shortened(value[0])]
+    return value
+
+
 FREE_TEXT = {
     "sentence", "name", "family", "fingerprint", "access", "summary", "paper", "unit", "note",
     "method", "split", "how", "text", "prefix", "truth", "generated", "owner", "id", "data",
@@ -123,7 +133,7 @@ FREE_TEXT = {
 def hostile(document):
     """Every free text replaced by an attempt to break out of the page."""
     changed = copy.deepcopy(document)
-    attack_names = {a["name"] for a in document.get("attacks", [])}
+    attack_names = {name for name, *_ in made.ATTACKS}
     for path, value in list(leaves(document)):
         plain = isinstance(value, str) and path[-1] in FREE_TEXT and value not in attack_names
         listed = isinstance(value, str) and isinstance(path[-1], int)
@@ -170,7 +180,7 @@ def test_page_can_be_read_aloud(pages, name):
             assert attrs["tabindex"] == "0"
             assert attrs["aria-label"]
     levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def assert_loads_nothing(found):
@@ -305,8 +315,8 @@ def huge(document, n):
     grown["attacks"] = [dict(grown["attacks"][-1], name=name, summary=long) for name in names]
     grown["headline"]["attack"] = names[0]
     token = {"text": '&"<\n', "logprob": -0.123456, "reference": -9.876543}
-    record = dict(grown["exposed"][0], id=long, owner=long, tokens=[token] * 10_000)
-    grown["exposed"] = [record] * 40
+    record = dict(grown["exposed"][0], id=long, owner=long, tokens=[token] * 250)
+    grown["exposed"] = [{**record, "tokens": [token] * 10_000}, *[record] * 39]
     grown["owners"] = [dict(grown["owners"][0], owner=long)] * n
     grown["extraction"] = [
         dict(grown["extraction"][0], id=long, prefix=long, truth=long, generated=long)
@@ -323,13 +333,13 @@ def huge(document, n):
 
 @pytest.mark.parametrize("story", [False, True])
 def test_page_stays_under_a_megabyte(story):
-    document = huge(made.audit(), 120)
+    document = huge(made.audit(), 20 if story else 60)
     if story:
         leak, long = made.story()["leak"], "&<" * 9000
         leak.update(truth=long, prefix=long, owner=long)
         leak["outputs"] = [dict(one, text=long) for one in leak["outputs"]] * 30
         document = {**made.story(), "leak": leak, "lead": long, "title": long,
-                    "audits": [{"title": long, "document": document}] * 8}  # fmt: skip
+                    "audits": [{"title": long, "document": document}] * 3}  # fmt: skip
     html = report.render_html(document)
     assert len(html.encode()) <= LARGEST < 1_000_000
     found = Page(html)
@@ -347,39 +357,50 @@ def test_limits_shrink_to_an_end():
     assert steps[-1] == steps[-1].halved()
 
 
+WRONG = (None, -1.5, "x", [], {}, True, float("nan"), [[1]], 10**400)
+
+
 def garbled(document):
-    """One value after another removed or replaced by something it must not be."""
-    for path, _ in leaves(document):
-        if not path:
+    """One value after another removed or replaced by something it must not be, in place.
+
+    Of a list, only the first entry: the others are read by the same lines.
+    """
+    for path, value in list(leaves(document)):
+        if not path or any(isinstance(key, int) and key > 0 for key in path):
             continue
-        for wrong in (None, 5, -1.5, "x", [], {}, True, float("nan"), [[1]], {"a": []}, 10**400):
-            yield path, put(document, path, wrong)
+        place = document
+        for key in path[:-1]:
+            place = place[key]
+        for wrong in WRONG:
+            place[path[-1]] = wrong
+            yield (*path, wrong)
         if isinstance(path[-1], str):
-            fewer = put(document, path, None)
-            place = fewer
-            for key in path[:-1]:
-                place = place[key]
             del place[path[-1]]
-            yield path, fewer
+            yield path
+        place[path[-1]] = value
 
 
 @pytest.mark.parametrize("kind", ["audit", "story"])
 def test_garbled_documents_are_errors_with_a_hint_never_a_traceback(kind):
-    document = small_audit()
+    document = shortened(small_audit())
     if kind == "story":
-        document = {**made.story(), "audits": []}
-    refused = 0
-    for path, changed in garbled(document):
+        document = shortened({**made.story(), "audits": [], "comparison": {}})
+        document["comparison"] = {
+            "columns": ["a"],
+            "rows": shortened(made.story()["comparison"]["rows"]),
+        }
+    problems = []
+    for path in garbled(document):
         try:
-            parse(changed)
+            parse(document)
         except EngramError as problem:
-            refused += 1
-            assert problem.hint, path
-            assert "run.json" in str(problem), path
-    assert refused > 500
+            problems.append((path, problem))
+    assert len(problems) > 200
+    assert [path for path, problem in problems if not problem.hint] == []
+    assert [path for path, problem in problems if "run.json" not in str(problem)] == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_what_is_not_refused_is_drawn(data):
     document = {**made.story(), "audits": [{"title": "a", "document": small_audit()}]}
@@ -503,7 +524,8 @@ def test_markdown_tables_hold_together(name):
                 widths.append(columns)
         assert len(widths) > 4
         assert not re.search(r"(?<!\\)<", text)
-        assert not re.search(r"(?<!\\)`.*alert", text)
+        code = re.findall(r"(?<!\\)`(.*?)`", text)
+        assert all(re.fullmatch(r"[\w.-]+", run) for run in code)
 
 
 def test_markdown_gives_nobody_away():

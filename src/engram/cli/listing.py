@@ -144,7 +144,7 @@ def _rows(kind: str, store: str) -> list[dict[str, str]]:
     if kind == "data":
         from engram.data import describe_sources
 
-        return [{"name": n, "summary": s} for n, s in describe_sources().items()]
+        return [{"name": s.name, "summary": f"{s.summary} ({s.kind})"} for s in describe_sources()]
     from engram.store import default_root, rows
 
     found = rows(Path(store) if store else default_root())

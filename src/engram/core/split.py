@@ -136,8 +136,7 @@ class Split:
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
         if pa.types.is_fixed_size_list(column.type):
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            return flat.reshape(len(self), column.type.list_size)
+            return _list_rows(self.column(name))
         return np.asarray(column.to_numpy(zero_copy_only=False))
 
     def take(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> "Split":
@@ -220,14 +219,32 @@ class Split:
 
 
 def record_digests(records: pa.Table) -> tuple[str, ...]:
-    """SHA-256 of each record's canonical JSON, 16 hexadecimal digits."""
+    """SHA-256 of each record's content, 16 hexadecimal digits.
+
+    Plain values enter as canonical JSON, lists of a fixed size as their bytes.
+    """
     names = sorted(records.column_names)
+    lists = [n for n in names if pa.types.is_fixed_size_list(records.schema.field(n).type)]
+    plain = records.select([n for n in names if n not in lists])
     digests = []
-    for batch in records.select(names).to_batches(max_chunksize=4096):
-        for row in batch.to_pylist():
-            text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-            digests.append(sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16])
+    for first in range(0, records.num_rows, 4096):
+        block = records.slice(first, 4096)
+        matrices = [(name, _list_rows(block.column(name))) for name in lists]
+        for row, values in enumerate(plain.slice(first, 4096).to_pylist()):
+            text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+            total = sha256(text.encode("utf-8", "surrogatepass"))
+            for name, matrix in matrices:
+                total.update(name.encode() + matrix[row].tobytes())
+            digests.append(total.hexdigest()[:16])
     return tuple(digests)
+
+
+def _list_rows(column: pa.ChunkedArray) -> np.ndarray:
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0)
+    flat = whole.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(whole), whole.type.list_size)
 
 
 def content_ids(records: pa.Table) -> tuple[str, ...]:

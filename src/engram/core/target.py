@@ -116,6 +116,6 @@ class Draft:
 
     family: str
     model: Any
-    trace: tuple[Mapping[str, float], ...] = ()
+    trace: tuple[Mapping[str, float | int], ...] = ()
     """What was logged while it trained, one mapping a logged step (`step`, `loss`, `lr`, ...)."""
     parts: Mapping[str, "Draft"] = field(default_factory=lambda: MappingProxyType({}))

@@ -93,7 +93,7 @@ def audit(
         labelled.units,
         {name: _about(attack) for name, attack in chosen.attacks.items()},
     )
-    measures = _measure(target, fair_trial, chosen, run)
+    measures, unmeasured = _measure(target, fair_trial, chosen, run)
     document = {
         **_head(name, target),
         "verdict": judgement.verdict,
@@ -104,7 +104,7 @@ def audit(
         "measures": measures,
         **_records(target, labelled, judgement, run),
         "trace": trace_of(target.folder),
-        "not_measured": [*judgement.not_measured, *chosen.left_out],
+        "not_measured": [*judgement.not_measured, *chosen.left_out, *unmeasured],
         "outcomes": dict(outcomes),
         "warnings": _warnings(outcomes, judgement),
     }
@@ -199,13 +199,18 @@ def _about(method: Any) -> dict[str, str]:
 
 def _measure(
     target: Target, trial: Trial, chosen: Battery, run: EngineRun
-) -> list[dict[str, object]]:
+) -> tuple[list[dict[str, object]], list[str]]:
+    """Findings of all measures, and a sentence for each that these records do not allow."""
     splits = {"members": trial.members, "outsiders": trial.outsiders}
-    found = []
+    found, unmeasured = [], []
     for name, measure in chosen.measures.items():
-        for finding in measure(target.sealed(), splits, run):
-            found.append(finding.tagged(method=finding.method or name).to_json())
-    return found
+        try:
+            findings = measure(target.sealed(), splits, run)
+        except EngramError as problem:
+            unmeasured.append(f"{name}: {problem}")
+            continue
+        found += [f.tagged(method=f.method or name).to_json() for f in findings]
+    return found, unmeasured
 
 
 def _head(name: str, target: Target) -> dict[str, Any]:

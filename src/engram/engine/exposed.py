@@ -69,6 +69,10 @@ def extraction_examples(
     measure = catalog.find("measures", "extraction").load()()
     most = labelled.records.select([e["id"] for e in exposed])
     owner = {e["id"]: e["owner"] for e in exposed}
+    try:
+        examples = measure.examples(target, most, run, limit=SHOWN_EXAMPLES)
+    except EngramError:  # the records or the context are too short: the measure says so
+        return []
     return [
         {
             "id": found.id,
@@ -79,7 +83,7 @@ def extraction_examples(
             "matched": found.matched,
             "total": found.total,
         }
-        for found in measure.examples(target, most, run, limit=SHOWN_EXAMPLES)
+        for found in examples
     ]
 
 

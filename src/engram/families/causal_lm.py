@@ -359,6 +359,7 @@ def _opened(where: str, is_folder: bool) -> LanguageModel:
                     use_safetensors=True,
                     dtype="auto",
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # so that `_check_complete` can name them
                 )
         except Exception as problem:  # any library may fail on files from outside
             problems.append(problem)

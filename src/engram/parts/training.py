@@ -116,7 +116,7 @@ class Examples(Protocol):
         ...
 
 
-def check_at_least(name: str, value: float, least: float, hint: str) -> None:
+def check_at_least(name: str, value: float | int, least: float | int, hint: str) -> None:
     """Refuse a field that is below `least` or not finite."""
     if not (value >= least and math.isfinite(value)):
         raise EngramError(f"{name} is {value}, but must be at least {least:g}", hint=hint)
@@ -242,7 +242,7 @@ class Training:
     run: Run
     key: str
     per_epoch: int = 1
-    trace: list[dict[str, float]] = field(default_factory=list)
+    trace: list[dict[str, float | int]] = field(default_factory=list)
 
     def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
         """Take the steps that are still to be taken, one at a time.
@@ -347,7 +347,7 @@ class Checkpoint:
 
     def restore(
         self, model: nn.Module, optimiser: torch.optim.Optimizer
-    ) -> tuple[int, list[dict[str, float]]]:
+    ) -> tuple[int, list[dict[str, float | int]]]:
         """Put the saved state back. Returns how many steps were done, and their trace.
 
         A file of other inputs, or one that something else has damaged, is passed over.

@@ -12,10 +12,11 @@ from markupsafe import Markup
 from engram.core.finding import Finding
 from engram.report import wording
 from engram.report.document import Histogram, Roc
-from engram.report.labels import Box, place
+from engram.report.labels import Box, Point, place
 from engram.report.svg import (
     Linear,
     Logarithmic,
+    Number,
     chart,
     element,
     line,
@@ -66,7 +67,7 @@ def auc_axis(domain: tuple[float, float], width: int = 150) -> Markup:
     return chart(width, 20, "Scale of the AUC column", f"{marks[0]:g} is chance", *parts)
 
 
-def _anchor(x: float, width: float) -> str:
+def _anchor(x: Number, width: Number) -> str:
     return "start" if x < 14 else "end" if x > width - 14 else "middle"
 
 
@@ -82,7 +83,7 @@ def auc_interval(
     return chart(width, 26, "AUC", said, chance, *_interval(finding, scale, 13, f"s{series}"))
 
 
-def _interval(finding: Finding, scale: Linear, y: float, series: str) -> list[Markup]:
+def _interval(finding: Finding, scale: Linear, y: Number, series: str) -> list[Markup]:
     if finding.value is None or finding.low is None or finding.high is None:
         return []
     low, high = scale(finding.low), scale(finding.high)
@@ -144,7 +145,7 @@ def _domain(findings: Sequence[Finding]) -> tuple[float, float]:
 
 
 def _grid_below(
-    scale: Linear, bottom: float, rows: Sequence[tuple[str, Finding, int]], rule: float | None
+    scale: Linear, bottom: Number, rows: Sequence[tuple[str, Finding, int]], rule: float | None
 ) -> list[Markup]:
     like = next((f for _, f, _ in rows if f.value is not None), None)
     parts = []
@@ -213,7 +214,7 @@ def tpr_at(curve: Roc, fpr: float) -> float:
     return max(reached, default=0.0)
 
 
-def _staircase(curve: Roc, across: Logarithmic, up: Logarithmic) -> list[tuple[float, float]]:
+def _staircase(curve: Roc, across: Logarithmic, up: Logarithmic) -> list[Point]:
     """Pixels of the steps from the left edge on; what lies under the lower edge is left out."""
     height = tpr_at(curve, FLOOR)
     points = [(across(FLOOR), up(height))] if height >= FLOOR else []
@@ -282,9 +283,7 @@ def _rate_bars(curve: Curve, across: Logarithmic, up: Logarithmic) -> list[Marku
     return parts
 
 
-def _curve_labels(
-    curves: Sequence[Curve], lines: list[list[tuple[float, float]]], frame: Box
-) -> list[Markup]:
+def _curve_labels(curves: Sequence[Curve], lines: list[list[Point]], frame: Box) -> list[Markup]:
     names = [wording.clip(curve.name, 22) for curve in curves]
     spots = place(names, lines, frame)
     return [
@@ -326,7 +325,7 @@ def _mean(edges: Sequence[float], shares: Sequence[float]) -> float:
 
 def _outline(
     shares: Sequence[float], edges: Sequence[float], across: Linear, up: Linear
-) -> list[tuple[float, float]]:
+) -> list[Point]:
     points = [(across(edges[0]), up(0.0))]
     for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True):
         points += [(across(left), up(share)), (across(right), up(share))]

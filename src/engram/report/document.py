@@ -13,9 +13,10 @@ from typing import Literal, get_args
 
 from engram.core.errors import EngramError, nearest
 from engram.core.finding import Better, Finding
+from engram.report import wording
 
 FILE = "run.json"
-MAX_EXPOSED = 100
+MAX_EXPOSED = 30
 """Records read for showing; the document may list more, and the report says so."""
 
 Level = Literal["leak", "no leak found", "inflated", "unknown"]
@@ -351,7 +352,9 @@ class Node:
         return None if self.value is None else self.number()
 
     def numbers(self) -> tuple[float, ...]:
-        """This value as a list of finite numbers."""
+        """This value as a list of finite numbers; the way by `Node` is taken for a bad one only."""
+        if isinstance(self.value, list | tuple) and all(map(_is_finite, self.value)):
+            return tuple(map(float, self.value))
         return tuple(item.number() for item in self.items())
 
     def share(self) -> float:
@@ -369,6 +372,10 @@ class Node:
         return int(number)
 
 
+def _is_finite(value: object) -> bool:
+    return type(value) in (float, int) and -1e308 < value < 1e308  # type: ignore[operator]
+
+
 def _plain(value: object) -> object:
     """JSON that can be written again: no NaN, no lone surrogates, text keys."""
     if isinstance(value, str):
@@ -377,8 +384,10 @@ def _plain(value: object) -> object:
         return {clean(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < 10**300 else "a number of more than 300 digits"
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return clean(str(value))
@@ -450,7 +459,8 @@ def _headline(node: Node, attacks: tuple[AttackResult, ...]) -> Headline:
     attack = node.get("attack", "").text()
     names = [one.name for one in attacks]
     if attack and attack not in names:
-        raise Node(attack, f"{node.where}: attack").wrong(f"one of {', '.join(names)[:200]}")
+        known = wording.clip(", ".join(names), 200)
+        raise Node(attack, f"{node.where}: attack").wrong(f"one of the attacks: {known}")
     return Headline(attack, node.get("how", "").text(), _findings(node.get("findings", [])))
 
 
@@ -470,8 +480,10 @@ def _attack(node: Node) -> AttackResult:
 
 
 def _roc(node: Node) -> Roc | None:
-    fpr = tuple(item.share() for item in node["fpr"].items())
-    tpr = tuple(item.share() for item in node["tpr"].items())
+    fpr, tpr = node["fpr"].numbers(), node["tpr"].numbers()
+    for name, rates in (("fpr", fpr), ("tpr", tpr)):
+        if rates and not (min(rates) >= 0 and max(rates) <= 1):
+            raise node[name].wrong("fractions in [0, 1]")
     if len(fpr) != len(tpr):
         raise node.wrong(f"as many fpr as tpr, not {len(fpr)} and {len(tpr)}")
     points = sorted(zip(fpr, tpr, strict=True))
@@ -524,13 +536,23 @@ def _exposed(node: Node) -> ExposedRecord:
         score=node["score"].number(),
         attack=node.get("attack", "").text(),
         percentile=node["percentile"].share(),
-        tokens=tuple(_token(item) for item in node.get("tokens", []).items()),
+        tokens=_tokens(node.get("tokens", [])),
     )
 
 
-def _token(node: Node) -> Token:
-    reference = node.get("reference", None)
-    return Token(node["text"].text(), node["logprob"].maybe(), reference.maybe())
+def _tokens(node: Node) -> tuple[Token, ...]:
+    """A record's tokens. There may be very many, so a good one is taken without ceremony."""
+    found = []
+    for item in node.items():
+        match item.value:
+            case {"text": str(text), "logprob": float(own), "reference": float(other)} if (
+                _is_finite(own) and _is_finite(other)
+            ):
+                found.append(Token(clean(text), own, other))
+            case _:
+                other = item.get("reference", None).maybe()
+                found.append(Token(item["text"].text(), item["logprob"].maybe(), other))
+    return tuple(found)
 
 
 def _owner(node: Node) -> ExposedOwner:
@@ -559,8 +581,8 @@ def _trace_entry(node: Node) -> dict[str, float]:
     entry = {}
     for key in ("step", "epoch", "loss", "lr"):
         value = node.get(key, None).value
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            entry[key] = float(value)
+        if _is_finite(value):
+            entry[key] = float(value)  # type: ignore[arg-type]
     return entry
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-Point = tuple[float, float]
+Point = tuple[float | int, float | int]
 _LETTER, _HEIGHT, _GAP = 7.4, 14.0, 5.0
 
 
@@ -15,10 +15,10 @@ _LETTER, _HEIGHT, _GAP = 7.4, 14.0, 5.0
 class Box:
     """A rectangle in pixels, y downwards."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: float | int
+    top: float | int
+    right: float | int
+    bottom: float | int
 
     def within(self, other: "Box") -> bool:
         """Whether this rectangle lies wholly within another."""

@@ -4,7 +4,7 @@ A card is public, so no record's text is in it, and a story's owner is not named
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engram.core.finding import Finding
 from engram.report import wording
@@ -130,35 +130,43 @@ def _signature(doc: Document) -> str:
 
 
 def _story(doc: StoryDocument) -> list[str]:
-    header = ("what", *(escaped(column, 40) for column in doc.columns), "better")
-    rows = [
-        (escaped(_discreet(row.name, doc), 80), *(_shown(cell) for cell in row.cells), row.better)
-        for row in doc.rows[:40]
-    ]
+    hidden = _hidden(doc)
+
+    def said(text: str, limit: int) -> str:
+        return escaped(_without(text, hidden), limit)
+
+    shown = doc.rows[:40]
     lines = [
-        f"## {escaped(_discreet(doc.title, doc), 120)}",
+        f"## {said(doc.title, 120)}",
         "",
-        f"**{TITLES[doc.verdict.level]}.** {escaped(_discreet(doc.verdict.sentence, doc))}",
+        f"**{TITLES[doc.verdict.level]}.** {said(doc.verdict.sentence, 400)}",
     ]
-    if rows:
-        cells = [cell for row in doc.rows[:40] for cell in row.cells]
-        lines += ["", *table(header, rows), *_reasons(cells)]
+    if shown:
+        header = ("what", *(said(column, 60) for column in doc.columns), "better")
+        rows = [(said(row.name, 80), *map(_shown, row.cells), row.better) for row in shown]
+        reasons = _reasons([cell for row in shown for cell in row.cells])
+        lines += ["", *table(header, rows), *reasons]
     if doc.steps:
         steps = enumerate(doc.steps[:20], 1)
-        lines += ["", *(f"{n}. {escaped(_discreet(step.title, doc), 120)}" for n, step in steps)]
+        lines += ["", *(f"{place}. {said(step.title, 120)}" for place, step in steps)]
     for audit in doc.audits[:6]:
-        lines += ["", f"### {escaped(_discreet(audit.title, doc), 120)}", ""]
-        lines += [_deeper(_discreet(line, doc)) for line in _audit(audit.document)]
+        lines += ["", f"### {said(audit.title, 120)}", ""]
+        lines += [_deeper(_without(line, hidden)) for line in _audit(audit.document)]
     return [*lines, "", _signature(doc)]
 
 
-def _discreet(text: str, doc: StoryDocument) -> str:
-    """The text without the owner and the secret that the story names."""
+def _hidden(doc: StoryDocument) -> dict[str, str]:
+    """What must not be in a public text, plain and escaped, and what stands there instead."""
     if doc.leak is None:
-        return text
-    for secret, instead in ((doc.leak.truth, "(removed)"), (doc.leak.owner, "one owner")):
-        for written in {secret.strip(), escaped(secret, len(secret))} - {""}:
-            text = text.replace(written, instead)
+        return {}
+    secrets = {doc.leak.truth.strip(): "(removed)", doc.leak.owner.strip(): "one owner"}
+    both = secrets | {escaped(secret, len(secret)): word for secret, word in secrets.items()}
+    return {secret: word for secret, word in both.items() if secret}
+
+
+def _without(text: str, hidden: Mapping[str, str]) -> str:
+    for secret, instead in hidden.items():
+        text = text.replace(secret, instead)
     return text
 
 

@@ -70,7 +70,7 @@ class Linear:
     start: Number
     end: Number
 
-    def __call__(self, value: Number) -> float:
+    def __call__(self, value: Number) -> Number:
         """Pixels of a value."""
         span = (self.high - self.low) or 1.0
         share = min(max((value - self.low) / span, 0.0), 1.0)
@@ -86,14 +86,14 @@ class Logarithmic:
     start: Number
     end: Number
 
-    def __call__(self, value: Number) -> float:
+    def __call__(self, value: Number) -> Number:
         """Pixels of a value."""
         inside = min(max(value, self.low), self.high)
         share = math.log(inside / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.end - self.start)
 
 
-def ticks(low: Number, high: Number, about: int = 5) -> tuple[float, ...]:
+def ticks(low: Number, high: Number, about: int = 5) -> tuple[Number, ...]:
     """Round numbers within [low, high]: multiples of 1, 2 or 5 times a power of ten.
 
     >>> ticks(0.43, 1.0, 4)

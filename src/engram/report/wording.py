@@ -160,7 +160,7 @@ def duration(seconds: float | int) -> str:
     """Seconds in words.
 
     >>> duration(12.34), duration(754), duration(7300)
-    ('12.3 s', '12 min 34 s', '2 h 2 min')
+    ('12.3 s', '12 min 34 s', '2 h 1 min')
     """
     if seconds < 60:
         return f"{number(seconds)} s"

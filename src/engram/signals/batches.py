@@ -87,7 +87,7 @@ class Chunk:
             yield self._batch(rows, at[rows], width)
             first += len(rows)
 
-    def trial(self, sequences: int = 4, width: int = 64) -> Batch:
+    def trial(self, sequences: int = 2, width: int = 8) -> Batch:
         """The beginnings of the first few windows, all their tokens asked for."""
         lengths = np.minimum(self.lengths[:sequences], width)
         tokens = [self.tokens[s : s + n] for s, n in zip(self.starts, lengths, strict=False)]

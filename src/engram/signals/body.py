@@ -1,7 +1,7 @@
 """How a language model is asked: its body and head apart where that is the same as the whole."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ WHOLE_LOGITS = 2**26
 """Most logits that are written at once where a model cannot be taken apart."""
 
 
+@runtime_checkable
 class LanguageModel(Protocol):
     """What the signals need of the family `causal-lm`."""
 

@@ -76,15 +76,15 @@ def _larger(typing: Any, one: Any, other: Any) -> Any:
     return types.float32(types.float32, types.float32), generate
 
 
-def _compiled(*signature: Any, fastmath: set[str]) -> Callable[[Callable], Any]:
-    """`numba.njit` that keeps its result on disk where there is a place to keep it."""
+def _compiled(*signature: Any, fastmath: set[str], keep: bool = False) -> Callable[[Callable], Any]:
+    """`numba.njit`; with `keep`, on disk too where there is a place, with what it calls."""
 
     def wrap(function: Callable) -> Any:
         plain = inspect.unwrap(function)  # type checks of the tests are not for the compiler
         options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
         try:
-            return numba.njit(*signature, cache=True, **options)(plain)
-        except (RuntimeError, OSError):  # no folder for the cache, or it cannot be written
+            return numba.njit(*signature, cache=keep, **options)(plain)
+        except (RuntimeError, OSError):  # no folder for the cache, or no space there
             return numba.njit(*signature, **options)(plain)
 
     return wrap
@@ -150,6 +150,7 @@ def _equals(z, value):  # noqa: ANN001, ANN202
         types.Array(types.boolean, 1, "C"),
     ),
     fastmath={"contract"},
+    keep=True,
 )
 def reduce_rows(logits, true_token, logprob, mean, deviation, rank, greedy):  # noqa: ANN001, ANN201
     """Fill the five columns for rows of logits; see `engram.signals.reduce.TokenRows`."""

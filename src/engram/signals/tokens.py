@@ -136,7 +136,7 @@ class _Pass:
         budget = min(self.batch_tokens // self.workers.count, reader.most_tokens)
         # Filled-up places change how sums are rounded: nothing in float32, but in bfloat16 the
         # second decimal. So with short number types only windows of one length go together.
-        exact = self.lm.model.dtype != torch.float32
+        exact = self.lm.model.dtype.itemsize < 4
         batches = chunk.batches(max(1, budget), exact=exact)
         return [(batch, pool.submit(reader.read, batch)) for batch in batches]
 

@@ -20,7 +20,8 @@ from typing import ClassVar
 import numpy as np
 
 from engram import families
-from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
+from engram.core import Access, Finding, Paper, Run, Split, Target
+from engram.parts.labelled import check_labelled_split
 from engram.parts.record_bootstrap import ratio_interval
 from engram.stats.intervals import proportion
 
@@ -38,9 +39,6 @@ class Accuracy:
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_one_of: ClassVar[frozenset[str]] = frozenset({"tokens", "logits"})
     access: ClassVar[Access] = "logits"
-
-    label: str = "label"
-    """The column of a classifier's records that holds the number of the right class."""
 
     def __call__(
         self, target: Target, splits: Mapping[str, Split], run: Run
@@ -60,13 +58,8 @@ class Accuracy:
         return tuple(found)
 
     def _of_classes(self, target: Target, split: Split, run: Run) -> Finding:
-        labels = split.matrix(self.label)
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise EngramError(
-                f"column {self.label!r} of split {split.name!r} is not of whole numbers",
-                hint="labels are the numbers of the classes, from 0",
-            )
-        right = run.logits(target, split).argmax(axis=1) == labels
+        check_labelled_split(split)
+        right = run.logits(target, split).argmax(axis=1) == split.matrix("label")
         return proportion(int(right.sum()), len(split), "accuracy")
 
     def _of_tokens(self, target: Target, split: Split, run: Run, name: str) -> Finding:
