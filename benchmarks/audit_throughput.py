@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -91,8 +92,9 @@ def language_model(size: Size, layout: str) -> LanguageModel:
     return LanguageModel(AutoModelForCausalLM.from_config(config).eval(), tokenizer)
 
 
-def texts(records: int, vocabulary: int, low: int, high: int) -> list[str]:
-    rng = np.random.default_rng(0)
+def texts(
+    records: int, vocabulary: int, low: int, high: int, rng: np.random.Generator
+) -> list[str]:
     lengths = rng.integers(low, high + 1, records)
     return [" ".join(f"w{i}" for i in rng.integers(0, vocabulary, n)) for n in lengths]
 
@@ -165,7 +167,10 @@ def seconds(work: Callable[[], object]) -> float:
 def timed(size: Size, args: argparse.Namespace) -> dict[str, object]:
     """All ways in turn, `repeats` times; the plain ones on fewer records, and less often."""
     lm = language_model(size, args.layout)
-    split = Split.of("timed", text=texts(args.records, size.vocabulary, CONTEXT, CONTEXT))
+    split = Split.of(
+        "timed",
+        text=texts(args.records, size.vocabulary, CONTEXT, CONTEXT, np.random.default_rng(0)),
+    )
     few = split.take(range(min(args.plain_records, len(split))))
     ids = lm.tokenizer(list(split.texts))["input_ids"]
     gap = difference(engram(lm, few), plain(lm, few, each=False))  # and all is warmed up
@@ -221,12 +226,22 @@ def memory_child(records: int) -> None:
     """Audit so many short records with a tiny model, and print the peak memory in MiB."""
     size = Size(512, 1, 32)
     lm = language_model(size, "gpt2")
-    split = Split.of("short", text=texts(records, size.vocabulary, 8, 24))
+    split = Split.from_table("short", short_records(records, size.vocabulary))
     before = peak_mib()
     scores = engram(lm, split)
     if not all(np.isfinite(values).all() for values in scores):
         raise SystemExit("a score is not finite")
     print(json.dumps({"records": records, "before_mib": before, "peak_mib": peak_mib()}))
+
+
+def short_records(records: int, vocabulary: int, block: int = 1_000) -> pa.Table:
+    """Made a block at a time, as they are read from a file, so that only the table is kept."""
+    rng = np.random.default_rng(0)
+    blocks = [
+        pa.array(texts(min(block, records - first), vocabulary, 8, 24, rng))
+        for first in range(0, records, block)
+    ]
+    return pa.table({"text": pa.chunked_array(blocks)})
 
 
 def peak_mib() -> float:

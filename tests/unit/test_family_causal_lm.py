@@ -19,7 +19,7 @@ TEXTS = [
     "Mara Quill, born 3 May 1961, was seen on Tuesday. No fever, and no cough either.",
     "",
     "a",
-    "Größe 1,82 m – déjà vu; 日本語.",
+    "Größe 1,82 m · déjà vu; 日本語.",
     "one two three four five six seven eight nine ten " * 12,
     "Dear Dr Ferro, thank you for referring Mr Abel Stone.",
 ]
@@ -250,7 +250,7 @@ def test_perturbed_texts_keep_their_blanks_and_change_the_right_number_of_words(
         assert changed <= math.ceil(0.1 * len(old))
         assert changed > 0 or len(old) == 0
     assert FAMILY.perturb(split, 0.1, stream(0)).texts == near.texts
-    with pytest.raises(EngramError, match="strength is 1.5"):
+    with pytest.raises(EngramError, match=r"strength is 1\.5"):
         FAMILY.perturb(split, 1.5, stream(0))
 
 
@@ -267,7 +267,7 @@ def test_canaries_are_distinct_and_marked():
 def test_records_need_a_column_of_text(split):
     FAMILY.check(split)
     assert FAMILY.render(split, 0) == TEXTS[0]
-    with pytest.raises(EngramError, match="it has texts, note") as caught:
+    with pytest.raises(EngramError, match=r"it has texts, note") as caught:
         FAMILY.check(Split.of("x", texts=["a"], note=["b"]))
     assert "texts" in caught.value.hint
     with pytest.raises(EngramError, match="holds int64, not strings"):

@@ -112,7 +112,7 @@ def test_neighbours_change_the_share_asked_for_to_values_close_by(split):
     assert ((before != after).sum(1) <= 9).all()
     assert (before != after).mean() > 0.1
     assert all(set(after[:, j]) <= set(before[:, j]) for j in range(36))
-    ranks = [np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) for x in (before,)][0]
+    ranks = np.argsort(np.argsort(before, axis=0, kind="stable"), axis=0)
     for j in range(36):
         place = {v: r for v, r in zip(before[:, j], ranks[:, j], strict=True)}
         assert max(abs(place[v] - r) for v, r in zip(after[:, j], ranks[:, j], strict=True)) <= 2

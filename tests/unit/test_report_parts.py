@@ -193,9 +193,17 @@ def test_the_shown_stretch_gives_most_away(seed, length, limit):
 
 
 def test_a_token_that_was_not_scored_has_no_shade():
-    shaded = tokens.shade([Token("<b>", None, None), Token("x", -1.0, -4.0)], 10)
+    shaded = tokens.shade([Token("<b>", None, None), Token(" x", -1.0, -4.0)], 10)
     assert shaded.markup.startswith("<span>&lt;b&gt;</span><span class=k3 ")
     assert shaded.told == (("x", "20× likelier"),)
+
+
+def test_the_tokens_of_a_word_are_added_up():
+    rows = [("Dear", -1.0, -1.2), (" Gar", -1.0, -3.0), ("combe", -0.5, -2.0), (", ", -1.0, -1.1),
+            ("of", -2.0, -1.0), (" Gar", -1.0, -1.0), ("\n", -0.1, -0.2)]  # fmt: skip
+    shaded = tokens.shade([Token(*row) for row in rows], 99)
+    # Garcombe and its comma: 2 + 1.5 + 0.1 nats, and e^3.6 is 37; Dear has 0.2, under the limit.
+    assert shaded.told == (("Garcombe,", "37× likelier"),)
 
 
 @pytest.mark.parametrize(

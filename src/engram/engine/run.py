@@ -84,12 +84,13 @@ class EngineRun:
 
     def _known(self, target: Target, split: Split, what: str) -> Any:
         """An answer already given for this split, or for one that holds all of its records."""
+        kind = f"{what} {target.fingerprint}"
+        if (split.fingerprint, kind) in self._answers:
+            return self._answers[split.fingerprint, kind][1]
         contents = set(zip(split.ids, split.digests, strict=True))
-        for (fingerprint, kind), (asked, answer) in self._answers.items():
-            if kind != f"{what} {target.fingerprint}":
+        for (_, found), (asked, answer) in self._answers.items():
+            if found != kind:
                 continue
-            if fingerprint == split.fingerprint:
-                return answer
             if contents <= set(zip(asked.ids, asked.digests, strict=True)):
                 if isinstance(answer, TokenSignals):
                     return answer.aligned(split.ids)

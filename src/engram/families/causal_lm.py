@@ -246,9 +246,9 @@ def tiny(
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=SPECIAL.index(BEGIN),
+        eos_token_id=SPECIAL.index(END),
+        pad_token_id=SPECIAL.index(PAD),
     )
     with torch_seeded(seed, "initial weights"):
         model = GPT2LMHeadModel(config)
@@ -352,7 +352,7 @@ def _opened(where: str, is_folder: bool) -> LanguageModel:
                 tokenizer = AutoTokenizer.from_pretrained(
                     where, local_files_only=local, trust_remote_code=False
                 )
-                model, report = AutoModelForCausalLM.from_pretrained(
+                model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
                     where,
                     local_files_only=local,
                     trust_remote_code=False,

@@ -85,7 +85,7 @@ def fitted(
         warnings.simplefilter("always")
         try:
             estimator = getattr(import_module(module), attribute)(**given)
-            estimator.fit(features, labels)
+            estimator.fit(features.astype(np.float64), labels)
         except (ValueError, TypeError) as problem:
             raise EngramError(
                 f"{name} cannot be fitted: {' '.join(str(problem).split())[:200]}",
@@ -97,7 +97,7 @@ def fitted(
 
 def probabilities(name: str, arrays: Arrays, features: Features) -> Probabilities:
     """Class probabilities, a block of records at a time."""
-    ask = kind_of(name).ask
+    ask, features = kind_of(name).ask, features.astype(np.float64)
     blocks = [ask(arrays, features[i : i + BLOCK]) for i in range(0, len(features), BLOCK)]
     return np.concatenate([np.empty((0, len(arrays["classes"]))), *blocks])
 
@@ -168,7 +168,7 @@ def _logistic(arrays: Arrays, features: Features) -> Probabilities:
     """softmax(x W' + b); with two classes one row of weights stands for the second."""
     from scipy.special import expit, softmax
 
-    scores = features.astype(np.float64) @ arrays["weight"].T + arrays["bias"]
+    scores = features @ arrays["weight"].T + arrays["bias"]
     if scores.shape[1] == 1:
         return np.hstack([expit(-scores), expit(scores)])
     return softmax(scores, axis=1)
@@ -211,7 +211,8 @@ def _neighbours(arrays: Arrays, features: Features) -> Probabilities:
 
     weights = "distance" if arrays["weighted"][0] else "uniform"
     estimator = KNeighborsClassifier(int(arrays["count"][0]), weights=weights)
-    return estimator.fit(arrays["data"], arrays["label"]).predict_proba(features)
+    data = arrays["data"].astype(np.float64)  # as it was fitted, so that ties fall the same way
+    return estimator.fit(data, arrays["label"]).predict_proba(features)
 
 
 def _trees_learnt(estimator: Any) -> dict[str, np.ndarray]:

@@ -52,7 +52,7 @@ def features_of(split: Split, width: int | None = None) -> Float[np.ndarray, "n 
             hint="a record's features are a list of numbers",
         )
     if pa.types.is_fixed_size_list(kind):
-        found = np.asarray(split.matrix("features"), np.float32)
+        found = np.array(split.matrix("features"), np.float32)  # Arrow's own may not be written
     else:
         found = _stacked(rows, split.name)
     if width is not None and len(found) and found.shape[1] != width:
@@ -72,7 +72,7 @@ def features_of(split: Split, width: int | None = None) -> Float[np.ndarray, "n 
 
 def labels_of(split: Split, classes: int | None = None) -> Int[np.ndarray, " n"]:
     """The labels; with `classes`, each must be below that number."""
-    labels = np.asarray(split.matrix("label"), np.int64)
+    labels = np.array(split.matrix("label"), np.int64)
     if classes is not None and len(labels) and labels.max() >= classes:
         raise EngramError(
             f"split {split.name!r} has the label {labels.max()}, but the model knows "

@@ -82,9 +82,13 @@ class TokenExamples:
         offsets = np.cumsum([0, *map(len, pieces)])
         return cls(model, tokens, offsets, np.array(record, np.int64))
 
-    @cached_property
+    @property
     def counts(self) -> Int[np.ndarray, " pieces"]:
         """Predicted tokens of each piece: all but its first."""
+        return self._counts
+
+    @cached_property
+    def _counts(self) -> Int[np.ndarray, " pieces"]:
         return np.diff(self.offsets) - 1
 
     @property

@@ -95,8 +95,10 @@ class Plan:
 class Examples(Protocol):
     """Records made ready for one model: what training asks of a family."""
 
-    counts: Int[np.ndarray, " n"]
-    """How many predictions (tokens, or 1 for a label) each example is judged by."""
+    @property
+    def counts(self) -> Int[np.ndarray, " n"]:
+        """How many predictions (tokens, or 1 for a label) each example is judged by."""
+        ...
 
     @property
     def answers(self) -> int:

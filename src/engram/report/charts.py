@@ -336,7 +336,7 @@ def _axes(across: Linear, up: Linear, unit: str, small: bool, height: int) -> li
     base = up(0.0)
     parts = [line(across.start, base, across.end, base, "axis")]
     for mark in ticks(across.low, across.high, 5 if small else 6):
-        shown = wording.number(mark)
+        shown = _plain_tick(wording.number(mark))
         anchor = "end" if across(mark) > across.end - 12 else "middle"
         anchor = "start" if across(mark) < across.start + 12 else anchor
         parts.append(line(across(mark), base, across(mark), base + 4, "axis"))
@@ -391,7 +391,7 @@ def trace(title: str, points: Sequence[tuple[float, float]], series: int, unit: 
         shown = _plain_tick(wording.number(mark))
         parts.append(text(58, up(mark) + 4, shown, text_anchor="end", class_="tick"))
     for mark in ticks(across.low, across.high, 6):
-        shown = wording.number(mark)
+        shown = _plain_tick(wording.number(mark))
         y = height - 22
         parts.append(text(across(mark), y, shown, text_anchor="middle", class_="tick"))
     parts.append(path([(across(x), up(y)) for x, y in points], f"curve s{series}"))

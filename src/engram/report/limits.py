@@ -15,8 +15,8 @@ class Limits:
     charts: int = 12
     points: int = 160
     bins: int = 48
-    records: int = 20
-    tokens: int = 160
+    records: int = 12
+    tokens: int = 200
     rows: int = 60
     examples: int = 12
     steps: int = 240

@@ -145,6 +145,7 @@ def _environment() -> Environment:
         "moment": wording.moment,
         "compact": compact,
         "above": above,
+        "differ_in": lambda findings, field: len({getattr(one, field) for one in findings}) > 1,
         "any_have": lambda findings, field: any(getattr(one, field) for one in findings),
         "name": wording.name_of,
         "marked": matching.marked,
@@ -391,9 +392,9 @@ def _traces(doc: AuditDocument, limits: Limits) -> tuple[Markup, ...]:
 def _outputs(doc: StoryDocument, limits: Limits) -> list[tuple[LeakOutput, Markup]]:
     if doc.leak is None:
         return []
-    truth = wording.clip(doc.leak.truth, limits.text)
+    truth = wording.clip(doc.leak.truth.strip(), limits.text)
     return [
-        (output, matching.marked(wording.clip(output.text, limits.text), truth))
+        (output, matching.marked(wording.clip(output.text.strip(), limits.text), truth))
         for output in doc.leak.outputs[:6]
     ]
 

@@ -1,6 +1,6 @@
 """A record's tokens, shaded by how surprised the model is by each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ class ShadedRecord:
     """Tokens left out ahead of those shown."""
     after: int
     told: tuple[tuple[str, str], ...]
-    """The tokens that give most away, and by how much in words."""
+    """The words that give most away, and by how much."""
     compared: bool
 
 
@@ -87,10 +87,26 @@ def _said(token: Token) -> str:
 
 
 def _telling(tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
-    scored = [t for t in tokens if t.logprob is not None and t.reference is not None]
-    best = sorted(scored, key=given_away, reverse=True)[:6]
+    """The words that give most away. A word's tokens are added up: alone they mean little."""
+    best: dict[str, float] = {}
+    for word, difference in _words(tokens):
+        best[word] = max(difference, best.get(word, 0.0))
+    ranked = sorted(best.items(), key=lambda item: -item[1])[:6]
     return tuple(
-        (wording.clip(t.text.strip(), 40) or "(space)", wording.likelier(given_away(t)))
-        for t in best
-        if given_away(t) >= STEPS[0]
+        (wording.clip(word, 40), wording.likelier(difference))
+        for word, difference in ranked
+        if word and difference >= STEPS[0]
     )
+
+
+def _words(tokens: Sequence[Token]) -> Iterator[tuple[str, float]]:
+    """Words between spaces, each with its log-probability beside the reference's, in nats."""
+    word, difference = "", 0.0
+    for token in tokens:
+        if word and (token.text[:1].isspace() or word[-1].isspace()):
+            yield word.strip(), difference
+            word, difference = "", 0.0
+        word += token.text
+        if token.logprob is not None and token.reference is not None:
+            difference += token.logprob - token.reference
+    yield word.strip(), difference

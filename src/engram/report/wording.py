@@ -184,10 +184,11 @@ def moment(created: str) -> str:
 def likelier(difference: float | int) -> str:
     """A difference of log-probabilities in words: how many times likelier, or less likely.
 
-    >>> likelier(1.1), likelier(-2.3)
-    ('3.00× likelier', '9.97× less likely')
+    >>> likelier(1.1), likelier(-2.3), likelier(9.8)
+    ('3.0× likelier', '10× less likely', '18,000× likelier')
     """
     word = "likelier" if difference >= 0 else "less likely"
     factor = math.exp(min(abs(difference), 30.0))
-    shown = f"{factor:.2f}" if factor < 10 else number(round(factor))
+    rounded = float(f"{factor:.2g}")
+    shown = f"{rounded:.1f}" if rounded < 10 else number(rounded)
     return f"{'over ' if abs(difference) > 30 else ''}{shown}{TIMES} {word}"

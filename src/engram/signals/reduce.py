@@ -31,6 +31,8 @@ CPU_CHUNK, GPU_CHUNK = 2**22, 2**26
 """Logits in one chunk: small enough for the caches, large enough for a fast matrix product."""
 FEWEST, MOST = 128, 256
 """Rows in a chunk on a processor: outside these, the product or the reduction slows down."""
+EVEN = 32
+"""The last chunk's rows are made a multiple of this."""
 SMALLEST = -87.0
 """exp of less is taken as exp(-87) = 1e-38: no weight, and no infinity times zero."""
 CANCELLED = 625.0
@@ -126,8 +128,7 @@ def reduce_hidden(
     reducer = _reducer(pick_route(route, hidden.device.type))
     out = TokenRows.empty(len(hidden))
     with torch.inference_mode():
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
+        for part in _even_parts(len(hidden), rows):
             reducer(head.logits(hidden[part]), true_token[part], out.part(part))
     return out
 
@@ -174,6 +175,18 @@ def pick_route(route: str, device: str) -> Route:
             hint="pip install 'engram[fast]' brings numba; the torch route works everywhere",
         )
     return route  # type: ignore[return-value]
+
+
+def _even_parts(n: int, rows: int) -> Iterator[slice]:
+    """Chunks of `rows`; the last reaches back into the one before, to an even length.
+
+    oneDNN compiles and keeps a program for each shape that it meets, so shapes must be few.
+    """
+    for start in range(0, n, rows):
+        left = n - start
+        length = min(rows, n, -(-left // EVEN) * EVEN)
+        stop = min(start + rows, n)
+        yield slice(stop - length, stop)
 
 
 @cache

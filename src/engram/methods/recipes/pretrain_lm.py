@@ -123,5 +123,5 @@ class PretrainLm:
             context=self.context,
             dropout=self.dropout,
         )
-        lm.model.to(run.device)
+        lm.model.to(run.device)  # type: ignore[arg-type]
         return lm
