@@ -243,6 +243,7 @@ def tiny(
         n_embd=width,
         n_head=heads,
         n_positions=context,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own function, in one fused step
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
