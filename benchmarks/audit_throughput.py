@@ -223,8 +223,8 @@ def table(results: list[dict[str, object]]) -> str:
 
 
 def memory_child(records: int) -> None:
-    """Audit so many short records with a tiny model, and print the peak memory in MiB."""
-    size = Size(512, 1, 32)
+    """Audit so many short records with the small model, and print the peak memory in MiB."""
+    size = SIZES["small"]
     lm = language_model(size, "gpt2")
     split = Split.from_table("short", short_records(records, size.vocabulary))
     before = peak_mib()

@@ -353,13 +353,22 @@ def test_a_folder_that_is_not_there_and_a_device_that_is_not_there(tmp_path, sav
         FAMILY.load(saved, "warp")
 
 
-def test_a_name_that_cannot_be_had_is_a_clear_error(monkeypatch):
-    """Whatever the libraries raise for it: here, as they do without a network."""
+def test_a_name_without_a_network_is_a_clear_error_at_once(monkeypatch):
+    def unknown(host, port):
+        raise OSError(-2, "Name or service not known")
 
-    def unreachable(*args, **kwargs):
-        raise OSError("We couldn't connect to the hub")
+    monkeypatch.setattr("engram.families.causal_lm.getproxies", dict)
+    monkeypatch.setattr("engram.families.causal_lm.socket.getaddrinfo", unknown)
+    with pytest.raises(EngramError, match=r"no model of that name could be had.*cannot be reached"):
+        FAMILY.load("nobody/nothing")
 
-    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", unreachable)
-    with pytest.raises(EngramError, match="no model of that name could be had") as caught:
+
+def test_whatever_the_libraries_raise_for_a_name_is_a_clear_error(monkeypatch):
+    def refused(*args, **kwargs):
+        raise RuntimeError("it is gone")
+
+    monkeypatch.setattr("engram.families.causal_lm._check_reachable", lambda: None)
+    monkeypatch.setattr("engram.families.causal_lm.AutoTokenizer.from_pretrained", refused)
+    with pytest.raises(EngramError, match="could be had: it is gone") as caught:
         FAMILY.load("nobody/nothing")
     assert "network" in caught.value.hint

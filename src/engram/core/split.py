@@ -82,15 +82,18 @@ class Split:
         records = table.drop_columns([c for c in RESERVED if c in table.column_names])
         records = records.combine_chunks()
         owners, canaries = _reserved(table, OWNER), _reserved(table, CANARY)
-        given = _reserved(table, ID)
-        return cls(
+        given, digests = _reserved(table, ID), record_digests(records)
+        split = cls(
             name,
             records,
-            content_ids(records) if given is None else tuple(map(str, given)),
+            content_ids(digests) if given is None else tuple(map(str, given)),
             None if owners is None else tuple("" if o is None else str(o) for o in owners),
             None if canaries is None else tuple(bool(c) for c in canaries),
             MappingProxyType(dict(shared or {})),
         )
+        # Fills the cached property: contents are hashed once, and ids share the strings.
+        split.__dict__["digests"] = digests
+        return split
 
     def __len__(self) -> int:
         return self.records.num_rows
@@ -247,11 +250,11 @@ def _list_rows(column: pa.ChunkedArray) -> np.ndarray:
     return flat.reshape(len(whole), whole.type.list_size)
 
 
-def content_ids(records: pa.Table) -> tuple[str, ...]:
+def content_ids(digests: Sequence[str]) -> tuple[str, ...]:
     """Digests as ids; the second record with the same content gets the suffix `~2`, and so on."""
     seen: Counter[str] = Counter()
     ids = []
-    for digest in record_digests(records):
+    for digest in digests:
         seen[digest] += 1
         ids.append(digest if seen[digest] == 1 else f"{digest}~{seen[digest]}")
     return tuple(ids)

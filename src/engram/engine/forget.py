@@ -19,6 +19,7 @@ from engram.engine.train import edit, train_on
 from engram.store import run_id
 
 BEFORE, AFTER, NEVER = "fine-tuned", "after forgetting", "never saw them"
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def forget(
             "nothing would be left: every trained record is to be forgotten",
             hint="delete the model instead",
         )
+    method = calibrated(method, target, known, run)
     edited = edit(method, target, keep, records, run, out=out)
     models = {BEFORE: target, AFTER: edited}
     retrained = retrain_without(target, known, gone, run) if retrain else None
@@ -94,7 +96,7 @@ def forget(
         )
         for name, model in models.items()
     }
-    rows = compare(models, audits, keep, records, known.held_out, run)
+    rows, chance = compare(models, audits, keep, records, known.held_out, run)
     document = {
         "engram": __version__,
         "kind": "story",
@@ -104,13 +106,24 @@ def forget(
         "seconds": round(time.monotonic() - started, 2),
         "title": title or f"Forgetting {_whose(records)}",
         "lead": _lead(target, records, method, retrained is not None),
-        "verdict": _verdict(rows, retrained is not None),
+        "verdict": _verdict(rows, chance),
         "leak": find_leak(models, records),
         "comparison": {"columns": list(models), "rows": rows},
         "steps": _steps(target, edited, retrained, known, records, method),
         "audits": [{"title": name, "document": run.document} for name, run in audits.items()],
     }
     return Forgotten(edited, retrained, finish(folder, document, run.root))
+
+
+def calibrated(method: Any, target: Target, known: Known, run: EngineRun) -> Any:
+    """The method, told where to stop: at the loss of records that the target never saw.
+
+    Beyond it the forgotten records would stand out by their absence. Only one number, the mean
+    loss, is taken from the held-out records. A `stop_at` that the user gave is left alone.
+    """
+    if getattr(method, "stop_at", 0.0) is not None or not len(known.held_out):
+        return method
+    return replace(method, stop_at=float(np.mean(run.losses(target, known.held_out))))
 
 
 def retrain_without(target: Target, known: Known, gone: set[str], run: EngineRun) -> Target:
@@ -146,12 +159,17 @@ def compare(
     forgotten: Split,
     outsiders: Split,
     run: EngineRun,
-) -> list[dict[str, Any]]:
-    """The same questions to every model, one row each: what is gone, and what had to stay."""
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """The same questions to every model, one row each: what is gone, and what had to stay.
+
+    Also returned: for each model, how likely chance alone would tell the forgotten records from
+    the held-out ones as well as that (two-sided Mann-Whitney test).
+    """
     attack = audits[BEFORE].document["headline"]["attack"] or "loss"
     if "reference" in {a["name"] for a in audits[BEFORE].document["attacks"]}:
         attack = "reference"  # calibrated by the base: the least moved by how hard a text is
-    table = [_questions(m, attack, keep, forgotten, outsiders, run) for m in models.values()]
+    asked = [_questions(m, attack, keep, forgotten, outsiders, run) for m in models.values()]
+    table = [found for found, _ in asked]
     rows = []
     for number, first in enumerate(table[0]):
         cells = [column[number] for column in table]
@@ -166,12 +184,12 @@ def compare(
                 ],
             }
         )
-    return rows
+    return rows, [chance for _, chance in asked]
 
 
 def _questions(
     target: Target, attack: str, keep: Split, forgotten: Split, outsiders: Split, run: EngineRun
-) -> list[Finding]:
+) -> tuple[list[Finding], float]:
     rng = stream(run.seed, "compare", target.fingerprint)
     method = catalog.find("attacks", attack).load()()
     everyone = keep.joined(forgotten, "kept").joined(outsiders, "asked")
@@ -188,7 +206,14 @@ def _questions(
         _mean(losses[:first], "loss on kept records", rng).tagged(better="lower"),
         _mean(losses[last:], "loss on held-out records", rng).tagged(better="lower"),
     ]
-    return found
+    return found, two_sided(scores[first:], last - first)
+
+
+def two_sided(scores: np.ndarray, n: int) -> float:
+    """p-value of the first `n` scores being drawn like the others; both directions count."""
+    is_member = np.arange(len(scores)) < n
+    p = min(stats.auc_p_value(scores, is_member), stats.auc_p_value(-scores, is_member))
+    return min(1.0, 2 * p)
 
 
 def _membership(scores: np.ndarray, n: int, owners: Any, rng: np.random.Generator) -> Finding:
@@ -233,30 +258,32 @@ def _lead(target: Target, records: Split, method: Any, exact: bool) -> str:
     )
 
 
-def _verdict(rows: list[dict[str, Any]], exact: bool) -> dict[str, str]:
+def _verdict(rows: list[dict[str, Any]], chance: list[float]) -> dict[str, str]:
     """Whether what was forgotten can still be told from what was never seen; both ways count."""
-    area = rows[0]["cells"]
-    before, after = area[0], area[1]
-    numbers = f"AUC {after['value']:.3f} [{after['low']:.3f}, {after['high']:.3f}]"
-    was = f"it was {before['value']:.3f} before"
-    if after["low"] > 0.5:
-        level, says = "leak", f"The forgotten records still stand out ({numbers}; {was})."
-    elif after["high"] < 0.5:
+    cells = rows[0]["cells"]
+    before, after = cells[0]["value"], cells[1]["value"]
+    numbers = f"AUC {after:.2f}, p = {_p(chance[1])}; before, {before:.2f}, p = {_p(chance[0])}"
+    if chance[1] < SIGNIFICANT and after > 0.5:
+        level, says = "leak", f"The forgotten records still stand out ({numbers})."
+    elif chance[1] < SIGNIFICANT:
         level = "leak"
-        says = f"Forgotten too hard: the records stand out by their absence ({numbers}; {was})."
+        says = f"Forgotten too hard: the records stand out by their absence ({numbers})."
+    elif chance[0] >= SIGNIFICANT:
+        level = "unknown"
+        says = (
+            "Nothing can be said: the records could not be told from records never seen even "
+            f"before they were forgotten ({numbers})."
+        )
     else:
         level = "no leak found"
-        says = (
-            f"The forgotten records can no longer be told from records never seen ({numbers}; "
-            f"{was})."
-        )
-    if exact:
-        never = area[2]
-        says += (
-            f" The model that never saw them: {never['value']:.3f} "
-            f"[{never['low']:.3f}, {never['high']:.3f}]."
-        )
+        says = f"The forgotten records can no longer be told from records never seen ({numbers})."
+    if len(cells) > 2:
+        says += f" For the model that never saw them: {cells[2]['value']:.2f}, p = {_p(chance[2])}."
     return {"level": level, "sentence": says}
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else "0.0001 or less"
 
 
 def _steps(

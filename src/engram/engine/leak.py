@@ -83,6 +83,19 @@ def find_leak(models: Mapping[str, Target], records: Split) -> dict[str, Any]:
     }
 
 
+def most_recited(target: Target, records: Split, owners: Sequence[str]) -> str:
+    """The owner, of those given, of whose personal fields the model writes the largest share."""
+    if target.family != "causal-lm" or not records.owners:
+        return owners[0]
+    theirs = records.where([o in set(owners) for o in records.owners])
+    places = field_places(theirs)
+    written: dict[str, list[bool]] = {owner: [] for owner in owners}
+    for place, output in zip(places, complete(target, places), strict=True):
+        if theirs.owners:
+            written[theirs.owners[place.row]].append(output.exact)
+    return max(owners, key=lambda owner: (sum(written[owner]), -owners.index(owner)))
+
+
 def field_places(records: Split) -> list[Place]:
     """Where the text states one of the record's other columns (a phone number, a name)."""
     places = []

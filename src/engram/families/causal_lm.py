@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import pyarrow as pa
 import torch
+from huggingface_hub.constants import ENDPOINT
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import (
@@ -349,6 +353,8 @@ def _opened(where: str, is_folder: bool) -> LanguageModel:
     problems: list[BaseException] = []
     for local in (True,) if is_folder else (True, False):
         try:
+            if not local:
+                _check_reachable()
             with _quiet():
                 tokenizer = AutoTokenizer.from_pretrained(
                     where, local_files_only=local, trust_remote_code=False
@@ -368,6 +374,16 @@ def _opened(where: str, is_folder: bool) -> LanguageModel:
         _check_complete(where, report, tokenizer)
         return LanguageModel(model.eval(), tokenizer)
     raise _unreadable(where, is_folder, problems[-1]) from problems[-1]
+
+
+def _check_reachable() -> None:
+    """Fail at once without a network, where the libraries would try again for a minute."""
+    if not getproxies():
+        host = urlsplit(ENDPOINT).hostname
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError as problem:
+            raise OSError(f"{host} cannot be reached ({problem.strerror})") from None
 
 
 def _check_complete(where: str, report: Mapping[str, Any], tokenizer: Any) -> None:

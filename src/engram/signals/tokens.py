@@ -137,7 +137,11 @@ class _Pass:
         # Filled-up places change how sums are rounded: nothing in float32, but in bfloat16 the
         # second decimal. So with short number types only windows of one length go together.
         exact = self.lm.model.dtype.itemsize < 4
-        batches = chunk.batches(max(1, budget), exact=exact)
+        # The largest first, so that the others fit into memory that it leaves: in any other order
+        # the heap is left full of gaps, and grows.
+        batches = sorted(
+            chunk.batches(max(1, budget), exact=exact), key=lambda batch: -batch.tokens.size
+        )
         return [(batch, pool.submit(reader.read, batch)) for batch in batches]
 
     def _collect(self, asked: "_Asked") -> Done:

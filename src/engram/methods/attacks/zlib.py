@@ -45,7 +45,9 @@ class Zlib:
         likelihood = -signals.losses()
         if not self.average:
             likelihood = likelihood * signals.lengths
-        bits = np.array([zlib_bits(text) for text in split.texts], np.float64)
+        # One text at a time: `split.texts` would keep all of them beside the table.
+        texts = (text.as_py() or "" for text in split.column("text"))
+        bits = np.fromiter(map(zlib_bits, texts), np.float64, len(split))
         return Scores(split.ids, likelihood / bits, unit="nats/bit")  # section 5.2, "zlib"
 
 
