@@ -83,6 +83,20 @@ def test_every_field_is_documented(entry):
     assert {field.name for field in fields(method)} <= documented
 
 
+def test_no_field_hides_an_option_of_the_command_line(entry):
+    from engram.cli import judge, make
+
+    options = {
+        "transforms": make.TransformOptions,
+        "recipes": make.TrainOptions,
+        "edits": make.EditOptions,
+        "attacks": judge.AuditOptions,
+        "measures": judge.TargetOptions,
+    }[entry.kind]
+    taken = {field.name for field in fields(options)}
+    assert not taken & {field.name for field in fields(entry.load())}
+
+
 def test_is_documented_itself(entry):
     method = entry.load()
     assert inspect.cleandoc(method.__doc__ or "").strip()

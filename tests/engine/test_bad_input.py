@@ -246,7 +246,7 @@ def test_a_run_that_is_not_there(refused):
 
 
 def test_a_full_disk(refused, store, monkeypatch):
-    from engram.engine import audit as module
+    module = sys.modules["engram.engine.audit"]
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

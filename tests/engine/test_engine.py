@@ -71,6 +71,8 @@ sys.path.insert(0, {here!r})
 from tests_engine import LETTERS, method
 from engram import data
 from engram.engine import EngineRun, train
+from engram.parts import training
+training.PAUSE, training.SHARE = 0.0, float("inf")  # save after every step
 recipe = method("recipes", "finetune-lm", base={base!r}, epochs=4)
 run = EngineRun(root=Path({root!r}), watch=lambda *p: print(*p[:2], flush=True))
 print(train(recipe, data.read(LETTERS), run, source=LETTERS, holdout=0.5).fingerprint)

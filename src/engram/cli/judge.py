@@ -69,8 +69,8 @@ class AuditOptions(TargetOptions):
     column an attack, or target_nll and reference_nll."""
     battery: str = "standard"
     """quick, standard or thorough."""
-    attacks: tuple[str, ...] = ()
-    """Exactly these attacks instead of a battery."""
+    attacks: str = ""
+    """Exactly these attacks instead of a battery, with commas between them."""
     out: Path | None = None
     """Folder of the run; by default one in the store, named by its inputs."""
 
@@ -83,8 +83,8 @@ class ForgetOptions(Common):
     """The target that is to forget."""
     owner: str = ""
     """Forget all records of this owner."""
-    ids: tuple[str, ...] = ()
-    """Forget the records with these ids."""
+    ids: str = ""
+    """Forget the records with these ids, with commas between them."""
     records: str = ""
     """Forget the records in this file; they are found by their content."""
     method: str = "gradient-difference"

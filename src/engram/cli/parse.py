@@ -60,7 +60,7 @@ def parse(prog: str, args: list[str], options: type, method: type | None = None)
         parts.append(("method", method))
     job = make_dataclass("Job", parts)
     flags = _flags(options) | (_flags(method) if method else {})
-    args = [*_from_config(args, flags), *args]
+    args = [*args, *_from_config(args, flags)]
     _check_known(args, flags)
     parsed = _tyro(prog, args, job, method)
     if parsed.options.print_config:
@@ -135,6 +135,8 @@ def _from_config(args: list[str], flags: dict[str, Any]) -> list[str]:
                 hint=nearest(name, flags, "--print-config shows the options in force"),
             )
         if f"--{name}" not in given and f"--no-{name}" not in given:
+            joined = flags[name].type in (str, "str") and isinstance(value, list)
+            value = ",".join(map(str, value)) if joined else value
             made += _as_arguments(name, value, path)
     return made
 
@@ -188,7 +190,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _print(parsed: Any, as_json: bool) -> None:
-    own = ("config", "print_config", "json")
+    own = ("config", "print_config", "json", "target")
     settings = {k: v for k, v in asdict(parsed.options).items() if k not in own}
     if hasattr(parsed, "method"):
         settings |= asdict(parsed.method)
@@ -205,6 +207,6 @@ def _setting(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def split_list(values: tuple[str, ...]) -> tuple[str, ...]:
-    """`("a,b", "c")` -> `("a", "b", "c")`."""
-    return tuple(v for value in values for v in value.split(",") if v)
+def split_list(values: str) -> tuple[str, ...]:
+    """`"a, b"` -> `("a", "b")`."""
+    return tuple(value.strip() for value in values.split(",") if value.strip())

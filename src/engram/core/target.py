@@ -52,7 +52,7 @@ class Lineage:
 
     def recipe(self) -> "Lineage":
         """The step that trained the model, before any edit."""
-        return Lineage(**self.history[0]) if self.history else self
+        return Lineage(**{**self.history[0], "history": ()}) if self.history else self
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

@@ -57,10 +57,12 @@ def find_leak(models: Mapping[str, Target], records: Split) -> dict[str, Any]:
     written = {name: complete(target, places) for name, target in models.items()}
     first, last = next(iter(written)), list(written)[-1]
 
-    def worth(number: int) -> tuple[bool, bool, int]:
+    def worth(number: int) -> tuple[bool, bool, int, int]:
         suspect, control = written[first][number], written[last][number]
         gain = suspect.matched - control.matched
-        return suspect.exact and not control.exact, bool(places[number].field), gain
+        # Numbers cannot be guessed: reciting one is the plainest sign of memorisation.
+        digits = sum(c.isdigit() for c in places[number].truth)
+        return suspect.exact and not control.exact, bool(places[number].field), digits, gain
 
     best = max(range(len(places)), key=worth)
     place = places[best]

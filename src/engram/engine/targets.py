@@ -135,10 +135,10 @@ def _lineage(found: Any, folder: Path) -> Lineage:
             f"{folder / TARGET} has a lineage that cannot be read",
             hint="it may come from a newer version of Engram",
         )
-    return Lineage(**found)
+    return Lineage(**{**found, "history": tuple(found.get("history", ()))})
 
 
-def trace_of(folder: Path | None, at_most: int = 400) -> list[dict[str, float]]:
+def trace_of(folder: Path | None, at_most: int = 400) -> list[dict[str, Any]]:
     """The training trace of a target folder, thinned to `at_most` entries; [] without one."""
     if folder is None or not (folder / TRACE).is_file():
         return []

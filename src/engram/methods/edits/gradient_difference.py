@@ -61,10 +61,10 @@ class GradientDifference:
     )
     families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
 
-    steps: int = 40
+    steps: int = 80
     """Steps in all: the first few forget, the rest repair what is kept."""
-    learning_rate: float = 3e-4
-    """The learning rate, which is constant. A large published model wants 1e-5."""
+    learning_rate: float = 1e-4
+    """The learning rate; a larger one overshoots `stop_at`. A large published model wants 1e-5."""
     forget_weight: float = 0.3
     """Gamma: weight of the climb. The larger, the further it overshoots `stop_at`."""
     keep_weight: float = 1.0

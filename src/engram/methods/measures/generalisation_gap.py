@@ -38,10 +38,6 @@ class GeneralisationGap:
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
     access: ClassVar[Access] = "logits"
 
-    members: str = "members"
-    """The split of records that were trained on."""
-    outsiders: str = "outsiders"
-    """The split of records that were not."""
     resamples: int = 1000
     """Bootstrap resamples behind the interval."""
 
@@ -55,15 +51,18 @@ class GeneralisationGap:
         self, target: Target, splits: Mapping[str, Split], run: Run
     ) -> tuple[Finding, ...]:
         """Return the gap in nats; missing where one side has fewer than two records."""
-        tags = {"method": "generalisation-gap", "better": "lower"}
-        tags["split"] = f"{self.members}, {self.outsiders}"
-        for name in (self.members, self.outsiders):
+        tags = {
+            "method": "generalisation-gap",
+            "better": "lower",
+            "split": "members, outsiders",
+        }
+        for name in ("members", "outsiders"):
             if name not in splits or len(splits[name]) < 2:
                 n = len(splits[name]) if name in splits else 0
                 reason = f"needs at least 2 {name}, has {n}"
                 return (Finding.missing(NAME, reason, n, "nats").tagged(**tags),)
-        inside = np.asarray(run.losses(target, splits[self.members]), np.float64)
-        outside = np.asarray(run.losses(target, splits[self.outsiders]), np.float64)
+        inside = np.asarray(run.losses(target, splits["members"]), np.float64)
+        outside = np.asarray(run.losses(target, splits["outsiders"]), np.float64)
         gap = float(outside.mean() - inside.mean())
         low, high = self.interval(inside, outside, run.stream("generalisation-gap"))
         n = len(inside) + len(outside)

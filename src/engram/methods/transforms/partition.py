@@ -13,7 +13,7 @@ speak about people; 2. owners with equally many records are cut in the same rati
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from engram.core import EngramError, Paper, Run, Split, stream
+from engram.core import EngramError, Paper, Run, Split
 from engram.parts.partition import choose
 
 
@@ -37,10 +37,6 @@ class Partition:
     by: Literal["owner", "record"] = "owner"
     """What is never cut: all records of an owner (where owners are known), or a record."""
 
-    seed: int = 0
-    """Of the cut. It is a field, and not the run's seed, so that two calls give the two parts of
-    one cut."""
-
     def __post_init__(self) -> None:
         if self.part not in ("members", "outsiders"):
             raise EngramError(
@@ -56,5 +52,5 @@ class Partition:
 
     def __call__(self, split: Split, run: Run) -> Split:
         """Return the chosen records in their order, named after the part."""
-        members = choose(split, self.share, stream(self.seed, "partition"), self.by)
+        members = choose(split, self.share, run.stream("partition"), self.by)
         return split.where(members if self.part == "members" else ~members, name=self.part)
