@@ -6,8 +6,8 @@ in turn, so that whatever else the machine does meets all of them alike:
 * `bare`: batched forward passes that write whole logits, and nothing else. The limit.
 * `engram`: everything that `engram audit` does to a model: tokenise, read, store, score.
 * `plain`: one record at a time, log-softmax over the whole vocabulary in float32, a Python loop
-  over the tokens. `plain` asks the model once for all scores; `plain, each` once for each score
-  and finds ranks by sorting, as the published programs of these attacks do when run in turn.
+  over the tokens. `plain` asks the model once for all scores. `plain, each` is a program for
+  each score and one for ranks, by sorting, run in turn: how published code is mostly used.
   Both are timed on a few records, and compared by the token.
 
     python benchmarks/audit_throughput.py                      # both sizes
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,44 +117,49 @@ def engram(lm: LanguageModel, split: Split) -> list[np.ndarray]:
         return [attack(target, split, run).values for attack in BATTERY]
 
 
-def plain(lm: LanguageModel, split: Split, *, each: bool) -> list[np.ndarray]:
-    """The same scores as they are usually computed; `each`: a forward pass for each of them."""
+def plain(lm: LanguageModel, split: Split, *, exact: bool = False) -> list[np.ndarray]:
+    """The same scores, record by record, from one forward pass over each."""
     scores = []
     for text in split.texts:
-        passes = [plain_record(lm, text, sort=each) for _ in range(len(BATTERY) if each else 1)]
-        logprob, mean, deviation = passes[0][:, 0], passes[0][:, 1], passes[0][:, 2]
+        logprob, mean, deviation = plain_record(lm, text, ("spread", "rank"), exact=exact).T[:3]
         smallest = int(np.ceil(FRACTION * len(logprob) - 1e-9))
         standard = np.sort((logprob - mean) / np.maximum(deviation, 1e-6))
         bits = 8 * len(zlib.compress(text.encode()))
-        scores.append(
-            (
-                logprob.mean(),
-                logprob.sum() / bits,
-                np.sort(logprob)[:smallest].mean(),
-                standard[:smallest].mean(),
-            )
-        )
+        likeliest = np.sort(logprob)[:smallest].mean()
+        scores.append((logprob.mean(), logprob.sum() / bits, likeliest, standard[:smallest].mean()))
     return list(np.array(scores).T)
 
 
-def plain_record(lm: LanguageModel, text: str, *, sort: bool) -> np.ndarray:
-    """Log-probability, mean, deviation, rank and greedy hit of each token of one record."""
+def plain_each(lm: LanguageModel, split: Split) -> None:
+    """A program for each score, one after another: each asks the model for what it needs."""
+    for wanted in ((), (), (), ("spread",), ("sorted rank",)):
+        for text in split.texts:
+            plain_record(lm, text, wanted)
+
+
+def plain_record(
+    lm: LanguageModel, text: str, wanted: Sequence[str], *, exact: bool = False
+) -> np.ndarray:
+    """Log-probability, and on demand mean, deviation, rank and greedy hit, token by token."""
     ids = lm.tokenizer(text)["input_ids"]
     rows = []
     with torch.no_grad():
-        logits = lm.model(torch.tensor([ids])).logits[0].float()
-        logprobs = torch.log_softmax(logits, -1)
+        logits = lm.model(torch.tensor([ids])).logits[0]
+        logprobs = torch.log_softmax(logits.double() if exact else logits.float(), -1)
         for place, token in enumerate(ids[1:]):
             row = logprobs[place]
-            p = row.exp()
-            mean = (p * row).sum()
-            deviation = ((p * row.square()).sum() - mean.square()).clamp(min=0).sqrt()
-            if sort:
-                rank = (row.argsort(descending=True) == token).nonzero()[0, 0].item()
-            else:
-                rank = (row > row[token]).sum().item()
-            greedy = row.argmax().item() == token
-            rows.append((row[token].item(), mean.item(), deviation.item(), rank, greedy))
+            found = [row[token].item()]
+            if "spread" in wanted:
+                p = row.exp()
+                mean = (p * row).sum()
+                variance = (p * row.square()).sum() - mean.square()
+                found += [mean.item(), variance.clamp(min=0).sqrt().item()]
+            if "rank" in wanted:
+                found += [(row > row[token]).sum().item(), row.argmax().item() == token]
+            if "sorted rank" in wanted:
+                order = row.argsort(descending=True)
+                found += [(order == token).nonzero()[0, 0].item(), order[0].item() == token]
+            rows.append(found)
     return np.array(rows, np.float64)
 
 
@@ -173,12 +178,12 @@ def timed(size: Size, args: argparse.Namespace) -> dict[str, object]:
     )
     few = split.take(range(min(args.plain_records, len(split))))
     ids = lm.tokenizer(list(split.texts))["input_ids"]
-    gap = difference(engram(lm, few), plain(lm, few, each=False))  # and all is warmed up
+    gap = difference(engram(lm, few), plain(lm, few, exact=True))  # and all is warmed up
     ways = {
         "bare": (lambda: bare(lm, ids), 1.0),
         "engram": (lambda: engram(lm, split), 1.0),
-        "plain": (lambda: plain(lm, few, each=False), len(split) / len(few)),
-        "plain, each": (lambda: plain(lm, few, each=True), len(split) / len(few)),
+        "plain": (lambda: plain(lm, few), len(split) / len(few)),
+        "plain, each": (lambda: plain_each(lm, few), len(split) / len(few)),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(args.repeats):

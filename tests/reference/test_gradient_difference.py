@@ -155,7 +155,7 @@ def test_weights_of_zero_leave_a_side_out(trained, tmp_path):
     only_keep = GradientDifference(steps=6, forget_weight=0.0)
     kept = only_keep(target, keep, forget, FakeRun(tmp_path / "a")).model
     assert mean_loss(kept, keep) <= mean_loss(target.model, keep) + 0.01
-    ascent = GradientDifference(steps=6, keep_weight=0.0, stop_at=1000.0)
+    ascent = GradientDifference(steps=6, learning_rate=3e-4, keep_weight=0.0, stop_at=1000.0)
     ruined = ascent(target, keep, forget, FakeRun(tmp_path / "b")).model
     assert mean_loss(ruined, forget) > 2 * mean_loss(target.model, forget)
     assert mean_loss(ruined, keep) > 2 * mean_loss(kept, keep)

@@ -99,7 +99,7 @@ def test_not_measurable_where_no_outsider_can_be_the_share(n, measurable):
     found = tpr_at_fpr(*labelled(range(50), range(n)), 0.001)
     assert (found.value is not None) == measurable
     if not measurable:
-        assert "1000 outsiders, has 999" in found.note
+        assert "1,000 outsiders, has 999" in found.note
 
 
 def test_shares_that_floating_point_rounds_down_keep_their_outsider():
@@ -194,3 +194,19 @@ def test_bad_scores_are_refused_with_a_hint(values, is_member, fact):
 def test_every_number_refuses_nan(number):
     with pytest.raises(EngramError, match="score 0 is nan"):
         number(*labelled([np.nan, 1], [0, 1]))
+
+
+def test_few_members_make_a_wide_interval():
+    """Six records: the interval is not narrower than Hanley and McNeil's, worked by hand."""
+    from engram.stats.roc import hanley_mcneil
+
+    low, high = hanley_mcneil(0.8, 6, 100)
+    # Q1 = 0.8/1.2, Q2 = 2*0.64/1.8; variance (0.16 + 5*(Q1-0.64) + 99*(Q2-0.64))/600
+    variance = (0.16 + 5 * (2 / 3 - 0.64) + 99 * (1.28 / 1.8 - 0.64)) / 600
+    np.testing.assert_allclose([low, high], [0.8 - 1.959964 * variance**0.5, 1.0], atol=1e-9)
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(1.0, 0.01, 6), rng.normal(0, 1, 100)])
+    found = auc(values, np.arange(106) < 6, rng)
+    wide = hanley_mcneil(found.value, 6, 100)
+    assert found.low <= wide[0]
+    assert found.high >= wide[1]

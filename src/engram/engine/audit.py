@@ -151,7 +151,7 @@ def finish(
 def list_findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every finding in an audit's record, one flat list."""
     found = list(document.get("split_audit", {}).get("findings", []))
-    found += [{**f, "split": "headline"} for f in document.get("headline", {}).get("findings", [])]
+    found += document.get("headline", {}).get("findings", [])
     for attack in document.get("attacks", []):
         found += attack["findings"] + attack["owner_findings"]
     for row in document.get("comparison", {}).get("rows", []):

@@ -43,7 +43,7 @@ def demo(root: Path, seed: int = 0, device: str = "cpu", watch: Any = None) -> D
         "recipes",
         "finetune-lm",
         base=str(base.folder),
-        epochs=20,
+        epochs=14,
         batch_size=8,
         learning_rate=2e-3,
     )

@@ -218,7 +218,7 @@ def two_sided(scores: np.ndarray, n: int) -> float:
 
 def _membership(scores: np.ndarray, n: int, owners: Any, rng: np.random.Generator) -> Finding:
     is_member = np.arange(len(scores)) < n
-    # One owner alone cannot be resampled by owner; then records are.
+    # One owner alone, or two, cannot be resampled by owner; then records are.
     several = owners is not None and len(set(owners[:n])) > 2
     area = stats.auc(scores, is_member, rng, owners=owners if several else None)
     return replace(area, name="AUC of forgotten records")
@@ -262,7 +262,7 @@ def _verdict(rows: list[dict[str, Any]], chance: list[float]) -> dict[str, str]:
     """Whether what was forgotten can still be told from what was never seen; both ways count."""
     cells = rows[0]["cells"]
     before, after = cells[0]["value"], cells[1]["value"]
-    numbers = f"AUC {after:.2f}, p = {_p(chance[1])}; before, {before:.2f}, p = {_p(chance[0])}"
+    numbers = f"AUC {after:.2f}, {_p(chance[1])}; before, {before:.2f}, {_p(chance[0])}"
     if chance[1] < SIGNIFICANT and after > 0.5:
         level, says = "leak", f"The forgotten records still stand out ({numbers})."
     elif chance[1] < SIGNIFICANT:
@@ -278,12 +278,12 @@ def _verdict(rows: list[dict[str, Any]], chance: list[float]) -> dict[str, str]:
         level = "no leak found"
         says = f"The forgotten records can no longer be told from records never seen ({numbers})."
     if len(cells) > 2:
-        says += f" For the model that never saw them: {cells[2]['value']:.2f}, p = {_p(chance[2])}."
+        says += f" For the model that never saw them: {cells[2]['value']:.2f}, {_p(chance[2])}."
     return {"level": level, "sentence": says}
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-4 else "0.0001 or less"
+    return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"
 
 
 def _steps(

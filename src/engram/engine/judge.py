@@ -49,11 +49,16 @@ def judge(
     headline = _headline(best, scores, is_member)
     split_audit = {
         "verdict": audit.verdict,
-        "sentence": audit.reason,
+        "sentence": sentence(audit.reason),
         "findings": [f.tagged(method="split audit").to_json() for f in audit.findings],
     }
     verdict = _verdict(best, headline["findings"], audit.verdict, audit.reason)
     return Judgement(split_audit, headline, attacks, verdict, _missing(attacks, fair))
+
+
+def sentence(reason: str) -> str:
+    """A reason as a sentence of its own."""
+    return reason[:1].upper() + reason[1:].rstrip(".") + "."
 
 
 def _one_attack(
@@ -113,10 +118,11 @@ def _headline(best: Any, scores: Mapping[str, np.ndarray], is_member: np.ndarray
         values = sign * scores[best.attack][best.judged_on]
         findings += [stats.tpr_at_fpr(values, is_member[best.judged_on], fpr) for fpr in FPRS]
     how = best.finding.note or "one attack, so nothing was chosen"
+    judged = "records" if best.judged_on.all() else "other half of the records"
     return {
         "attack": best.attack,
         "how": how,
-        "findings": [f.tagged(method=best.attack, split="records").to_json() for f in findings],
+        "findings": [f.tagged(method=best.attack, split=judged).to_json() for f in findings],
     }
 
 

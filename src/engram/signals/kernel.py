@@ -14,8 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from numba import extending, types
+
+intrinsic: Any = extending.intrinsic
 
 BLOCK = 1024
 """Numbers summed in float32 (in many lanes) before the sum is added up in float64."""

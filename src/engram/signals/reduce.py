@@ -61,12 +61,13 @@ class TokenRows:
     @classmethod
     def empty(cls, n: int) -> "TokenRows":
         """Columns of `n` rows, to be filled."""
-        floats = (np.empty(n, np.float32) for _ in range(3))
-        return cls(*floats, np.empty(n, np.int32), np.empty(n, np.bool_))
+        logprob, mean, deviation = np.empty((3, n), np.float32)
+        return cls(logprob, mean, deviation, np.empty(n, np.int32), np.empty(n, np.bool_))
 
     def part(self, rows: slice) -> "TokenRows":
         """A view of some rows."""
-        return TokenRows(*(column[rows] for column in self.columns()))
+        logprob, mean, deviation, rank, greedy = (column[rows] for column in self.columns())
+        return TokenRows(logprob, mean, deviation, rank, greedy)
 
     def columns(self) -> Iterator[np.ndarray]:
         """The five columns, in the order above."""

@@ -16,6 +16,9 @@ from engram.stats.checks import check_labelled
 from engram.stats.intervals import clopper_pearson
 from engram.stats.owners import Owners, owner_index
 
+ENOUGH = 20
+"""Members, and outsiders, from which on the bootstrap of an AUC is trusted alone."""
+
 
 def auc_value(values: Float[np.ndarray, " n"], is_member: Bool[np.ndarray, " n"]) -> float:
     """P(member > outsider) + P(member = outsider) / 2: the Mann-Whitney statistic as a share."""
@@ -76,6 +79,9 @@ def auc(
     would claim certainty. Then the interval is the exact one of min(members, outsiders)
     independent pairs (of owners, where given) that all fell on the same side.
 
+    With fewer than `ENOUGH` members or outsiders (owners, where given) the bootstrap is too sure of
+    itself, and the interval is widened to that of Hanley and McNeil.
+
     The AUC has no better direction: far below 0.5 gives membership away as far above does.
 
     Raises:
@@ -90,7 +96,24 @@ def auc(
     else:
         drawn = resampled_aucs(values, is_member, cluster, rng, resamples)
         low, high = np.quantile(drawn, [0.025, 0.975])
+        few = len(np.unique(cluster[is_member])), len(np.unique(cluster[~is_member]))
+        if min(few) < ENOUGH:
+            wide = hanley_mcneil(value, *few)
+            low, high = min(low, wide[0]), max(high, wide[1])
     return Finding("AUC", value, min(float(low), value), max(float(high), value), len(values))
+
+
+def hanley_mcneil(value: float, members: int, outsiders: int) -> tuple[float, float]:
+    """The normal interval of an AUC from its value and the two sizes alone, cut to [0, 1].
+
+    Hanley and McNeil, "The meaning and use of the area under a receiver operating characteristic
+    (ROC) curve", 1982, equation (1).
+    """
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    spread = value * (1 - value)
+    spread += (members - 1) * (q1 - value**2) + (outsiders - 1) * (q2 - value**2)
+    half = 1.959964 * math.sqrt(spread / (members * outsiders))  # eq. (1)
+    return max(0.0, value - half), min(1.0, value + half)
 
 
 def distance_from_chance(area: Finding) -> Finding:
@@ -192,7 +215,8 @@ def tpr_at_fpr(
     if len(outsiders) < needed:
         return Finding.missing(
             rate_name(fpr),
-            f"not measurable at this n: needs at least {needed} outsiders, has {len(outsiders)}",
+            f"not measurable at this n: needs at least {needed:,} outsiders, "
+            f"has {len(outsiders):,}",
             n=len(members),
         )
     hits = int(np.count_nonzero(members > threshold_at_fpr(outsiders, fpr)))
