@@ -45,7 +45,8 @@ def test_explain_shows_idea_formula_fields_and_paper(engram):
 def test_an_audit_says_its_verdict_and_where_the_report_is(engram, store):
     said = engram("audit", store.target.folder, "--battery", "quick")
     assert said.code == 0, said.err
-    assert "AUC on records" in said.out
+    assert "AUC by owner" in said.out
+    assert "min-k-plus-plus  0." in said.out
     assert "report.html" in said.out
     document = engram("audit", store.target.folder, "--battery", "quick", "--json").json
     assert {"engram", "target", "findings", "records", "warnings"} <= set(document)
@@ -91,6 +92,33 @@ def test_bare_scores(engram, tmp_path):
     found = {(f["method"], f["name"]): f["value"] for f in said.json["findings"]}
     assert found["ratio", "AUC"] > 0.95 > 0.7 > found["loss", "AUC"]
     assert any("could not be audited" in w for w in said.json["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("outsiders", "expected"),
+    [
+        ("out", {("loss", "AUC"): 0.6606, ("ratio", "AUC"): 0.9280,
+                 ("ratio", "TPR@1%FPR"): 0.6045, ("ratio", "TPR@0.1%FPR"): 0.3721}),
+        ("i2b2", {("loss", "AUC"): 0.8126, ("ratio", "AUC"): 0.9040,
+                  ("loss", "TPR@1%FPR"): 0.0626, ("ratio", "TPR@1%FPR"): 0.3122}),
+    ],
+)  # fmt: skip
+def test_published_losses_give_the_published_numbers(engram, data, tmp_path, outsiders, expected):
+    """Members against outsiders, from a file with one loss a model, to 1e-3."""
+    folder = data / "mlm_clinicalbert_losses"
+    rows = ["id,member,target_nll,reference_nll"]
+    for side, member in (("members", 1), (outsiders, 0)):
+        pair = [
+            (folder / f"loss_{side}_long_{model}.txt").read_text().split()
+            for model in ("clinicalbert", "pubmed")
+        ]
+        rows += [f"{side}{i},{member},{a},{b}" for i, (a, b) in enumerate(zip(*pair, strict=True))]
+    (tmp_path / "losses.csv").write_text("\n".join(rows))
+    said = engram("audit", "--scores", "losses.csv", "--json")
+    found = {(f["method"], f["name"], f["split"]): f["value"] for f in said.json["findings"]}
+    for (method, name), value in expected.items():
+        assert abs(found[method, name, "records"] - value) < 1e-3
+    assert any("could not be audited" in warning for warning in said.json["warnings"])
 
 
 def test_configuration_in_and_out(engram, store, tmp_path):

@@ -333,12 +333,43 @@ def _report(found: AuditRun) -> dict[str, Any]:
 def _tell_audit(found: AuditRun, as_json: bool) -> None:
     document = found.document
     path = found.folder / "report.html"
-    lines = [document["verdict"]["sentence"], "", f"split: {document['split_audit']['sentence']}"]
-    for attack in document["attacks"]:
-        lines += [number(f) for f in attack["findings"] if f["value"] is not None]
-    lines += [number(f) for f in document["measures"] if f["value"] is not None]
-    lines += ["", f"report: {path}"]
+    lines = [
+        document["verdict"]["sentence"],
+        "",
+        f"The split: {document['split_audit']['sentence']}",
+        "",
+        *_table(document),
+        "",
+        *(number(f) for f in document["measures"] if f["value"] is not None),
+        "",
+        f"report: {path}",
+    ]
     tell({**_report(found), "report": str(path), "run": str(found.folder)}, lines, as_json)
+
+
+def _table(document: Mapping[str, Any]) -> list[str]:
+    """One line an attack: AUC by record and by owner, and the rates at few false alarms."""
+    heads = ["attack", "AUC", "AUC by owner", *(f["name"] for f in _rates(document))]
+    lines = [heads]
+    for attack in document["attacks"]:
+        owners = attack["owner_findings"][:1]
+        cells = [*attack["findings"][:1], *(owners or [None]), *attack["findings"][1:]]
+        lines.append([attack["name"], *(_cell(cell) for cell in cells)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _rates(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return document["attacks"][0]["findings"][1:]
+
+
+def _cell(finding: Mapping[str, Any] | None) -> str:
+    if finding is None or finding["value"] is None:
+        return "-"
+    return f"{finding['value']:.3f} [{finding['low']:.3f}, {finding['high']:.3f}]"
 
 
 def _comparison(comparison: Mapping[str, Any]) -> list[str]:
@@ -346,9 +377,6 @@ def _comparison(comparison: Mapping[str, Any]) -> list[str]:
     width = max(len(row["name"]) for row in comparison["rows"])
     lines = [" " * width + "".join(f"  {column:>24}" for column in columns)]
     for row in comparison["rows"]:
-        cells = [
-            "-" if c["value"] is None else f"{c['value']:.3f} [{c['low']:.3f}, {c['high']:.3f}]"
-            for c in row["cells"]
-        ]
+        cells = [_cell(cell) for cell in row["cells"]]
         lines.append(f"{row['name']:<{width}}" + "".join(f"  {cell:>24}" for cell in cells))
     return lines

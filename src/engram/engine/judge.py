@@ -141,7 +141,7 @@ def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) ->
         }
     separated = area.low > 0.5
     if split == "unknown":
-        says = f"{best.attack} tells members from outsiders with {numbers}{caught}"
+        says = f"The attack {best.attack} tells members from outsiders with {numbers}{caught}"
         if not separated:
             says = f"No attack told members from outsiders ({numbers})"
         return {
@@ -153,7 +153,7 @@ def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) ->
         return {
             "level": "leak",
             "sentence": "This model gives away which records it was trained on: "
-            f"{best.attack} tells members from outsiders with {numbers}{caught}.",
+            f"the attack {best.attack} tells members from outsiders with {numbers}{caught}.",
         }
     return {
         "level": "no leak found",
@@ -163,10 +163,11 @@ def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) ->
 
 
 def _caught(findings: list[dict[str, Any]]) -> str:
-    for found in findings[1:]:
-        if found["value"] is not None and found["value"] > 0:
-            fpr = found["name"].removeprefix("TPR@").removesuffix("FPR").replace("%", " %")
-            return f", and finds {found['value']:.1%} of members at {fpr} false alarms"
+    """The share of members found at the fewest false alarms where that is more than chance."""
+    for found, fpr in zip(findings[1:], FPRS, strict=True):
+        if found["low"] is not None and found["low"] > fpr:
+            share, alarms = f"{100 * found['value']:.0f} %", f"{100 * fpr:g} %"
+            return f", and finds {share} of members at {alarms} false alarms"
     return ""
 
 
