@@ -167,6 +167,69 @@ def test_the_model_is_asked_once_for_a_whole_battery(store, monkeypatch, tmp_pat
     )
 
 
+def test_a_killed_audit_is_made_again_and_a_lost_report_too(store, tmp_path):
+    known = known_records(store.target)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "scores.parquet").write_bytes(b"half of a file")
+    found = audit(
+        store.target, known.trained, known.held_out, store.run, attacks=("loss",), out=out
+    )
+    assert (out / "run.json").is_file()
+    (out / "report.html").unlink()
+    audit(store.target, known.trained, known.held_out, store.run, attacks=("loss",), out=out)
+    assert (out / "report.html").is_file()
+    assert found.document["id"]
+
+
+def test_settings_reach_an_attack_and_enter_the_id(store):
+    known = known_records(store.target)
+    sides = (known.trained, known.held_out)
+    one = audit(store.target, *sides, store.run, attacks=("min-k",))
+    settings = {"min-k": {"fraction": "0.5"}}
+    two = audit(store.target, *sides, store.run, attacks=("min-k",), settings=settings)
+    assert one.folder != two.folder
+    assert two.document["setup"]["settings"]["min-k"] == {"fraction": 0.5}
+    with pytest.raises(EngramError, match="no field 'fractoin'"):
+        audit(store.target, *sides, store.run, attacks=("min-k",),
+              settings={"min-k": {"fractoin": 1}})  # fmt: skip
+
+
+def test_scores_that_point_the_wrong_way_are_not_called_safe(store, tmp_path):
+    from engram.engine import audit_scores
+
+    rng = np.random.default_rng(0)
+    is_member = np.arange(200) < 100
+    losses = rng.normal(3.0 - is_member, 0.3)
+    ids = [f"r{i}" for i in range(200)]
+    texts = [f"a plain letter about {rng.integers(10**9)}" for _ in ids]
+    run = EngineRun(root=tmp_path)
+    found = audit_scores("file", ids, is_member, {"name": losses}, run, texts=texts)
+    assert found.document["verdict"]["level"] == "leak"
+    assert "the other way" in found.document["verdict"]["sentence"]
+
+
+def test_two_processes_do_not_train_into_one_folder(store, tmp_path):
+    import fcntl
+
+    recipe = method("recipes", "finetune-lm", base=str(store.base.folder), epochs=1)
+    run = EngineRun(root=tmp_path)
+
+    def locked(done, total, what):
+        work = next(tmp_path.glob("*/.work-*"))
+        with (work / "lock").open("w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    train(recipe, store.letters, replace(run, watch=locked), source=LETTERS, holdout=0.5)
+
+
+def test_no_leak_is_named_where_there_is_none(store):
+    from engram.engine.leak import find_leak
+
+    models = {"fine-tuned": store.target, "never saw them": store.target}
+    assert find_leak(models, store.letters.take(range(3))) == {}
+
+
 def test_deleting_the_index_loses_nothing(store):
     before = keep.rows(store.root)
     (store.root / "index.sqlite").unlink()

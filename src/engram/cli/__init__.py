@@ -48,6 +48,10 @@ def main(argv: list[str] | None = None) -> None:
         code = _complain("interrupted", "the same command goes on where it stopped", code=130)
     except MemoryError:
         code = _complain("out of memory", "try a smaller --batch-tokens or --batch-size")
+    except RuntimeError as problem:
+        if not _out_of_memory(problem):
+            raise
+        code = _complain("out of memory", "try a smaller model, --batch-tokens or --batch-size")
     except BrokenPipeError:  # the reader (head, less) has gone: not a mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -78,6 +82,12 @@ def dispatch(args: list[str]) -> int:
         )
     module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
     return int(getattr(module, args[0])(args[1:]) or 0)
+
+
+def _out_of_memory(problem: RuntimeError) -> bool:
+    """Torch's ways of saying that there was not enough memory."""
+    said = str(problem).lower()
+    return "out of memory" in said or "can't allocate memory" in said
 
 
 def _complain(fact: str, hint: str, code: int = 2, as_json: bool = False) -> int:

@@ -11,7 +11,7 @@ import tyro
 from engram import catalog, data, families
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, read_config, split_list
-from engram.core import EngramError, Split, Target
+from engram.core import EngramError, Finding, Split, Target
 from engram.data.scores import read_scores
 from engram.engine import (
     AuditRun,
@@ -44,6 +44,10 @@ class TargetOptions(Common):
     """The column of --members and --outsiders that holds the text."""
     owner_column: str | None = None
     """Their column that says whose record it is."""
+    id_column: str | None = None
+    """Their column that holds the ids."""
+    label_column: str | None = None
+    """Their column that holds the class, for classifiers."""
     family: str = "causal-lm"
     """The kind of model, where the folder is not one of ours."""
     batch_tokens: int = 4096
@@ -71,8 +75,27 @@ class AuditOptions(TargetOptions):
     """quick, standard or thorough."""
     attacks: str = ""
     """Exactly these attacks instead of a battery, with commas between them."""
+    reference: str = ""
+    """The model that the reference attack compares with; by default the target's own base."""
+    set: str = ""
+    """Fields of attacks, with commas between them: min-k.fraction=0.1,neighbourhood.share=0.1."""
     out: Path | None = None
     """Folder of the run; by default one in the store, named by its inputs."""
+
+    def settings(self) -> dict[str, dict[str, str]]:
+        """The fields of attacks that are not the default."""
+        found: dict[str, dict[str, str]] = {}
+        for each in split_list(self.set):
+            name, _, value = each.partition("=")
+            attack, _, field = name.partition(".")
+            if not (attack and field and value):
+                raise EngramError(
+                    f"--set {each!r} is not ATTACK.FIELD=VALUE", hint="--set min-k.fraction=0.1"
+                )
+            found.setdefault(attack, {})[field] = value
+        if self.reference:
+            found.setdefault("reference", {})["reference"] = self.reference
+        return found
 
 
 @dataclass(frozen=True)
@@ -120,9 +143,10 @@ def audit(args: list[str]) -> int:
 
 def _audit(options: AuditOptions) -> AuditRun:
     if options.scores:
-        if options.target:
+        if options.target or options.members or options.outsiders:
             raise EngramError(
-                "both a target and --scores are given", hint="audit one of them at a time"
+                "both a model's records and --scores are given",
+                hint="audit a model or bare scores, one at a time",
             )
         table = read_scores(options.scores)
         return audit_scores(
@@ -144,6 +168,7 @@ def _audit(options: AuditOptions) -> AuditRun:
         run,
         battery=options.battery,
         attacks=split_list(options.attacks),
+        settings=options.settings(),
         source=source,
         out=options.out,
     )
@@ -161,8 +186,8 @@ def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str
         raise EngramError(
             f"{missing} is missing", hint="an audit needs records of both kinds, from two files"
         )
-    columns = {"text_column": options.text_column, "owner_column": options.owner_column}
-    given = {key: value for key, value in columns.items() if value is not None}
+    names = ("text_column", "owner_column", "id_column", "label_column")
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     sides = None
     if options.members:  # read before the model is opened: their mistakes are found at once
         named = (options.members, options.outsiders)
@@ -188,7 +213,7 @@ def forget(args: list[str]) -> int:
     run = make_run(options)
     target = load(options.target, run.device)
     known = known_records(target, options.data)
-    asked = data.read(options.records) if options.records else None
+    asked = data.read(options.records, **columns_of(target)) if options.records else None
     ids = split_list(options.ids)
     records = to_forget(target, known, owner=options.owner, ids=ids, records=asked)
     done = run_forget(
@@ -220,6 +245,11 @@ def forget(args: list[str]) -> int:
         options.json,
     )
     return 0
+
+
+def columns_of(target: Target) -> dict[str, Any]:
+    """How the target's data was read: a file of the same form is read the same way."""
+    return {k: v for k, v in target.lineage.data_options.items() if k != "limit"}
 
 
 def measure(args: list[str]) -> int:
@@ -255,9 +285,12 @@ def check(args: list[str]) -> int:
     if options.policy is None:
         raise EngramError("--policy is missing", hint="--policy policy.toml; see the docs")
     limits = read_policy(options.policy)
+    if not options.target and not options.scores:
+        raise EngramError("TARGET is missing", hint="a target, or the folder of a finished run")
     folder = Path(options.target)
     if (folder / RECORD).is_file() and not (folder / TARGET).is_file():
         document = load_record(folder)
+        check_findings(folder, document.get("index"))
     else:
         document = _audit(options).document
     outcome = [judge_limit(limit, document.get("index", [])) for limit in limits]
@@ -266,6 +299,18 @@ def check(args: list[str]) -> int:
     lines.append(f"{len(over)} of {len(outcome)} limits are exceeded")
     tell({"limits": outcome, "over": len(over)}, lines, options.json)
     return 1 if over else 0
+
+
+def check_findings(folder: Path, findings: Any) -> None:
+    """Refuse a run's record whose findings are not findings: it may come from anywhere."""
+    try:
+        for finding in findings:
+            Finding(**finding)
+    except (TypeError, EngramError) as problem:
+        raise EngramError(
+            f"{folder / RECORD} holds findings that cannot be read ({problem})",
+            hint="run the audit again",
+        ) from None
 
 
 LIMIT_KEYS = {"method", "name", "split", "max", "min", "use"}

@@ -137,12 +137,13 @@ def edit(args: list[str]) -> int:
     run = make_run(options)
     target = load(options.target, run.device)
     known = known_records(target, options.data)
-    forget = data.read(options.forget) if options.forget else None
+    columns = {k: v for k, v in target.lineage.data_options.items() if k != "limit"}
+    forget = data.read(options.forget, **columns) if options.forget else None
     if forget is not None:
         from engram.engine import to_forget
 
         forget = to_forget(target, known, records=forget)
-    keep = data.read(options.keep) if options.keep else known.trained
+    keep = data.read(options.keep, **columns) if options.keep else known.trained
     gone = set(forget.digests) if forget else set()
     if not options.keep:
         keep = keep.where([d not in gone for d in keep.digests], name="keep")

@@ -1,5 +1,6 @@
 """Containers for a model's stored answers. How they are computed is `engram.signals`' affair."""
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 SCORED, TOO_SHORT = "scored", "too-short"
+
+
+def let_go(values: np.ndarray) -> None:
+    """Give the memory of a read-only mapped file back; it is read again when it is needed."""
+    mapped = getattr(values, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise") and not values.flags.writeable:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,9 @@ class TokenSignals:
         """Cut one token array into one piece a record."""
         for row in range(len(self)):
             yield values[self.record(row)]
+            if row % 4096 == 4095:
+                let_go(values)
+        let_go(values)
 
     def means(self, values: Float[np.ndarray, " total"]) -> Float[np.ndarray, " n"]:
         """The mean of a token array inside each record; 0 for records without tokens."""
@@ -74,6 +85,7 @@ class TokenSignals:
                 block = np.asarray(values[bounds[0] : bounds[-1]], np.float64)
                 starts = bounds[:-1][filled] - bounds[0]
                 sums[first + filled] = np.add.reduceat(block, starts)
+                let_go(values)
         return sums / np.maximum(self.lengths, 1)
 
     def losses(self) -> Float[np.ndarray, " n"]:

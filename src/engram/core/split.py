@@ -145,7 +145,7 @@ class Split:
     def take(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> "Split":
         """The records at these row numbers, in this order."""
         index = [int(i) for i in rows]
-        return Split(
+        taken = Split(
             name or self.name,
             self.records.take(pa.array(index, pa.int64())),
             tuple(self.ids[i] for i in index),
@@ -153,6 +153,9 @@ class Split:
             None if self.canaries is None else tuple(self.canaries[i] for i in index),
             self.shared,
         )
+        if "digests" in self.__dict__:  # the contents are the same: no need to hash them again
+            taken.__dict__["digests"] = tuple(self.digests[i] for i in index)
+        return taken
 
     def where(self, mask: Sequence[bool] | np.ndarray, name: str | None = None) -> "Split":
         """The records whose entry of `mask` is true."""
@@ -176,6 +179,13 @@ class Split:
     def renamed(self, name: str) -> "Split":
         """The same records under another name."""
         return Split(name, self.records, self.ids, self.owners, self.canaries, self.shared)
+
+    def only(self, columns: Sequence[str]) -> "Split":
+        """The same records with these columns alone."""
+        if list(columns) == list(self.columns):
+            return self
+        table = self.records.select(list(columns))
+        return Split(self.name, table, self.ids, self.owners, self.canaries, self.shared)
 
     def with_texts(self, texts: Sequence[str], name: str | None = None) -> "Split":
         """The same records, ids and owners with other texts (a perturbation, say)."""
@@ -263,11 +273,14 @@ def content_ids(digests: Sequence[str]) -> tuple[str, ...]:
 def check_disjoint(one: Split, other: Split) -> None:
     """Raise where a record, by id or by content, is in both splits."""
     ids = set(one.ids) & set(other.ids)
-    contents = set(one.digests) & set(other.digests)
+    if "text" in one.columns and "text" in other.columns:  # whatever the other columns say
+        contents = set(one.texts) & set(other.texts) - {""}
+    else:
+        contents = set(one.digests) & set(other.digests)
     if not ids and not contents:
         return
     shared = ids or contents
-    some = ", ".join(sorted(shared)[:3])
+    some = ", ".join(repr(s[:40]) for s in sorted(shared)[:3])
     what = "records" if ids else "contents"
     raise EngramError(
         f"{len(shared)} {what} are in both {one.name!r} and {other.name!r} ({some})",

@@ -95,8 +95,8 @@ class Target:
         return self.known
 
     def sealed(self) -> "Target":
-        """The same model without its ledger: what an attack is given."""
-        return replace(self, known=None)
+        """The same model without its ledger and its folder: what an attack is given."""
+        return replace(self, known=None, folder=None)
 
     def require(self, access: Access, who: str) -> None:
         """Raise where `who` asks for more than this target offers."""

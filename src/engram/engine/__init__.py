@@ -6,7 +6,7 @@ from typing import Any
 from engram.core import EngramError, Finding, Split, Target
 from engram.engine.audit import AuditRun, audit, audit_scores
 from engram.engine.demo import demo
-from engram.engine.forget import Forgotten, forget
+from engram.engine.forget import Forgotten, forget, scorable
 from engram.engine.records import Known, known_records, to_forget
 from engram.engine.run import EngineRun, Reading, pick_device
 from engram.engine.targets import load
@@ -35,7 +35,8 @@ def measure(
             f"target {target.name!r} cannot be measured so: {reason}",
             hint="`engram ls measures` lists the others",
         )
-    return method(target.sealed(), splits, run)
+    askable = {name: scorable(split, target) for name, split in splits.items()}
+    return method(target.sealed(), askable, run)
 
 
 __all__ = [

@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engram import __version__, catalog, families
-from engram.core import SCORED, EngramError, Split, Target
-from engram.engine.battery import Battery, choose_battery
+from engram import __version__, catalog, families, stats
+from engram.core import SCORED, EngramError, Split, Target, stream
+from engram.engine.battery import Battery, Settings, choose_battery, reference_prints
 from engram.engine.exposed import exposed_owners, exposed_records, extraction_examples
-from engram.engine.judge import Judgement, judge, material
+from engram.engine.judge import Judgement, judge, look_at_split
 from engram.engine.run import EngineRun
 from engram.engine.targets import describe, now, trace_of
 from engram.engine.trial import Labelled, Trial
@@ -30,6 +31,7 @@ from engram.store import (
 )
 
 SCORES = "scores.parquet"
+OWN_FILES = (SCORES, "report.html", "report.json", "report.md")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def audit(
     *,
     battery: str = "standard",
     attacks: tuple[str, ...] = (),
+    settings: Settings = MappingProxyType({}),
     source: str = "",
     out: Path | None = None,
 ) -> AuditRun:
@@ -65,6 +68,7 @@ def audit(
         run: Seed, device, store, and how records are read.
         battery: "quick", "standard" or "thorough".
         attacks: Exactly these attacks instead of a battery.
+        settings: Fields of attacks that are not the default, by attack.
         source: Where the records came from, for the report.
         out: Folder of the run; by default one in the store.
 
@@ -74,20 +78,22 @@ def audit(
     """
     started = time.monotonic()
     family = families.find(target.family)
-    chosen = choose_battery(target, run, battery, attacks)
+    chosen = choose_battery(target, run, battery, attacks, settings)
     for side in (members, outsiders):
         family.check(side)
-    trial = Trial(members, outsiders)
+    common = [column for column in members.columns if column in outsiders.columns]
+    trial = Trial(members.only(common), outsiders.only(common))
     name = _audit_id(target, trial, chosen, run)
     folder = out or run.root / name
-    if found := found_run(folder, name):
+    if found := found_run(folder, name, run.root):
         return AuditRun(folder, found)
     fair_trial, outcomes = _scorable(trial, target)
+    split_audit = look_at_split(fair_trial.members, fair_trial.outsiders, run.seed)
     labelled = fair_trial.run(chosen.attacks, target, run)
     judgement = judge(
         labelled.scores,
         labelled.is_member,
-        material(labelled.records),
+        split_audit,
         labelled.records.owners,
         run.seed,
         labelled.units,
@@ -112,12 +118,20 @@ def audit(
     return finish(folder, document, run.root, labelled)
 
 
-def found_run(folder: Path, name: str) -> dict[str, Any] | None:
-    """The record of a finished run with this id; an error where the folder holds another."""
+def found_run(folder: Path, name: str, root: Path) -> dict[str, Any] | None:
+    """The record of a finished run with this id; an error where the folder holds another.
+
+    What a killed run left in its folder is written over; what is missing beside a finished
+    record (the report, the index entry) is made up for.
+    """
+    from engram import report
+
     if not is_complete(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        strange = [p.name for p in folder.iterdir()] if folder.is_dir() else [folder.name]
+        strange = [n for n in strange if n not in OWN_FILES and not n.endswith(".part")]
+        if folder.exists() and strange:
             raise EngramError(
-                f"{folder} is already there and holds no run",
+                f"{folder} is already there and holds no run, but {strange[0]!r}",
                 hint="choose another --out: a run needs a folder of its own",
             )
         return None
@@ -127,6 +141,9 @@ def found_run(folder: Path, name: str) -> dict[str, Any] | None:
             f"{folder} already holds another run ({document.get('id')})",
             hint="choose another --out, or leave it out: the store names runs by their inputs",
         )
+    if not all((folder / file).is_file() for file in OWN_FILES[1:]):
+        report.write(folder)
+        add(root, folder)
     return document
 
 
@@ -167,7 +184,7 @@ def _audit_id(target: Target, trial: Trial, chosen: Battery, run: EngineRun) -> 
         members=trial.members.fingerprint,
         outsiders=trial.outsiders.fingerprint,
         methods={name: asdict(method) for name, method in methods.items()},
-        base=target.lineage.parent,
+        references=reference_prints(chosen.attacks, target, run),
         reading=asdict(run.reading),
         seed=run.seed,
         code=__version__,
@@ -263,10 +280,10 @@ def _records(
     target: Target, labelled: Labelled, judgement: Judgement, run: EngineRun
 ) -> dict[str, Any]:
     best = judgement.headline["attack"] or next(iter(labelled.scores))
-    exposed = exposed_records(target, labelled, best, run)
+    exposed = exposed_records(target, labelled, best, run, judgement.sign)
     return {
         "exposed": exposed,
-        "owners": exposed_owners(labelled, best),
+        "owners": exposed_owners(labelled, best, judgement.sign),
         "extraction": extraction_examples(target, labelled, exposed, run),
     }
 
@@ -315,17 +332,19 @@ def audit_scores(
         out: Folder of the run; by default one in the store.
     """
     started = time.monotonic()
-    columns = {**scores, "member": is_member.astype(float)}
-    split = Split.of(
-        name, ids=ids, owners=owners, **columns, **({} if texts is None else {"text": texts})
-    )
+    columns: dict[str, Any] = {f"score {attack}": values for attack, values in scores.items()}
+    columns |= {"member": is_member.astype(float), "id": list(ids)}
+    columns |= {} if owners is None else {"owner": list(owners)}
+    columns |= {} if texts is None else {"text": list(texts)}
+    split = Split.from_table(name, pa.table(columns))
     number = run_id(
         "audit", scores=split.fingerprint, columns=list(scores), seed=run.seed, code=__version__
     )
     folder = out or run.root / number
-    if found := found_run(folder, number):
+    if found := found_run(folder, number, run.root):
         return AuditRun(folder, found)
-    judgement = judge(scores, is_member, texts, owners, run.seed)
+    audit = stats.audit_split(texts, is_member, owners, stream(run.seed, "split audit"))
+    judgement = judge(scores, is_member, audit, owners, run.seed)
     labelled = Labelled(split, split, is_member, scores, {})
     best = judgement.headline["attack"] or next(iter(scores))
     document = {
@@ -351,8 +370,8 @@ def audit_scores(
         "headline": judgement.headline,
         "attacks": judgement.attacks,
         "measures": [],
-        "exposed": exposed_records(None, labelled, best, run),
-        "owners": exposed_owners(labelled, best),
+        "exposed": exposed_records(None, labelled, best, run, judgement.sign),
+        "owners": exposed_owners(labelled, best, judgement.sign),
         "extraction": [],
         "trace": [],
         "not_measured": [

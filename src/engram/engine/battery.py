@@ -1,11 +1,16 @@
 """Which attacks and measures an audit runs, and why some are left out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from engram import catalog, families
 from engram.core import ACCESS, EngramError, Target, nearest
 from engram.engine.run import EngineRun
+
+Settings = Mapping[str, Mapping[str, Any]]
+"""Fields of attacks, by attack: `{"min-k": {"fraction": 0.1}}`."""
 
 BATTERIES: dict[str, tuple[str, ...]] = {
     "quick": ("loss", "zlib", "min-k", "min-k-plus-plus"),
@@ -27,7 +32,11 @@ class Battery:
 
 
 def choose_battery(
-    target: Target, run: EngineRun, battery: str = "standard", attacks: tuple[str, ...] = ()
+    target: Target,
+    run: EngineRun,
+    battery: str = "standard",
+    attacks: tuple[str, ...] = (),
+    settings: Settings = MappingProxyType({}),
 ) -> Battery:
     """The methods of a battery that this target can answer, or exactly the named attacks.
 
@@ -41,8 +50,14 @@ def choose_battery(
             hint=nearest(battery, BATTERIES, f"there are {', '.join(BATTERIES)}"),
         )
     chosen, left_out = {}, []
-    for name in attacks or BATTERIES[battery]:
-        attack = make("attacks", name)
+    wanted = attacks or BATTERIES[battery]
+    if strangers := [name for name in settings if name not in wanted]:
+        raise EngramError(
+            f"there are settings for {strangers[0]!r}, which is not in this battery",
+            hint=nearest(strangers[0], wanted, f"the battery is {', '.join(wanted)}"),
+        )
+    for name in wanted:
+        attack = make("attacks", name, settings.get(name, {}))
         if reason := unsuited(attack, target) or _without_base(attack, target, run):
             if attacks:
                 raise EngramError(
@@ -62,9 +77,48 @@ def choose_battery(
     return Battery(chosen, fitting, tuple(left_out))
 
 
-def make(kind: str, name: str) -> Any:
-    """A method by name, with its default configuration."""
-    return catalog.find(kind, name).load()()
+def make(kind: str, name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """A method by name, with these fields and the defaults of the others.
+
+    A text is turned into a number where the field's default is one.
+    """
+    method = catalog.find(kind, name).load()
+    defaults = {field.name: field.default for field in fields(method)}
+    given = {}
+    for key, value in settings.items():
+        field = key.replace("-", "_")
+        if field not in defaults:
+            raise EngramError(
+                f"{name} has no field {key!r}",
+                hint=nearest(field, defaults, f"`engram explain {name}` lists its fields"),
+            )
+        given[field] = _as_kind(f"{name}.{key}", value, type(defaults[field]))
+    return method(**given)
+
+
+def _as_kind(what: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, str) or kind not in (int, float, bool):
+        return value
+    try:
+        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        raise EngramError(
+            f"{what} is {value!r}, which is not {kind.__name__}", hint="as in min-k.fraction=0.1"
+        ) from None
+
+
+def reference_prints(methods: Mapping[str, Any], target: Target, run: EngineRun) -> dict[str, str]:
+    """Fingerprints of the models that attacks compare with: they decide the result too."""
+    found = {}
+    for name, method in methods.items():
+        where = getattr(method, "reference", "") or getattr(method, "model", "")
+        where = target.lineage.base if where == "base" else where
+        if where:
+            try:
+                found[name] = run.target(where).fingerprint
+            except EngramError:  # not a causal model of ours (a masked filler): its name must do
+                found[name] = where
+    return found
 
 
 def unsuited(method: Any, target: Target) -> str:
@@ -90,6 +144,6 @@ def _without_base(attack: Any, target: Target, run: EngineRun) -> str:
         base = run.target(target.lineage.base)
     except EngramError as problem:
         return f"the base {target.lineage.base!r} cannot be opened ({problem})"
-    if target.lineage.parent in (base.fingerprint, "") or target.lineage.history:
+    if target.lineage.recipe().parent in (base.fingerprint, ""):
         return ""
     return f"the model at {target.lineage.base!r} is no longer the one that was fine-tuned"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engram import catalog, families, stats
-from engram.core import EngramError, Target
+from engram.core import EngramError, Split, Target, TokenSignals
 from engram.engine.judge import percentiles
 from engram.engine.run import EngineRun
 from engram.engine.trial import Labelled
@@ -14,10 +14,13 @@ SHOWN_RECORDS, SHOWN_OWNERS, SHOWN_EXAMPLES, SHOWN_TOKENS = 20, 20, 8, 240
 
 
 def exposed_records(
-    target: Target | None, labelled: Labelled, attack: str, run: EngineRun
+    target: Target | None, labelled: Labelled, attack: str, run: EngineRun, sign: float = 1.0
 ) -> list[dict[str, Any]]:
-    """The members that the attack is surest of, with their tokens where the model has any."""
-    values = labelled.scores[attack]
+    """The members that the attack is surest of, with their tokens where the model has any.
+
+    `sign` is -1 where the attack's scores point away from the members.
+    """
+    values = sign * labelled.scores[attack]
     rows = _surest(values, labelled.is_member)[:SHOWN_RECORDS]
     share = percentiles(values[rows], values[~labelled.is_member])
     tokens = _tokens(target, labelled, rows, run) if target is not None else {}
@@ -35,13 +38,13 @@ def exposed_records(
     ]
 
 
-def exposed_owners(labelled: Labelled, attack: str) -> list[dict[str, Any]]:
+def exposed_owners(labelled: Labelled, attack: str, sign: float = 1.0) -> list[dict[str, Any]]:
     """The owners of members that the attack is surest of; [] where owners are not known."""
     owners = labelled.records.owners
     if owners is None:
         return []
     try:
-        people = stats.by_owner(labelled.scores[attack], labelled.is_member, owners)
+        people = stats.by_owner(sign * labelled.scores[attack], labelled.is_member, owners)
     except EngramError:  # told by the findings by owner
         return []
     rows = _surest(people.values, people.is_member)[:SHOWN_OWNERS]
@@ -98,12 +101,12 @@ def _tokens(
     """Each record's scored tokens with the log-probability under the target and its base."""
     if "tokens" not in families.find(target.family).answers:
         return {}
-    said = run.tokens(target, labelled.blind)
-    base = _base_tokens(target, labelled, run)
-    place = {record: row for row, record in enumerate(said.ids)}
+    shown = labelled.blind.select([labelled.records.ids[row] for row in rows], name="shown")
+    said = run.tokens(target, shown)
+    base = _base_logprobs(target, shown, said, run)
     pieces = {}
-    for row in rows:
-        part = said.record(place[labelled.records.ids[row]])
+    for place, row in enumerate(rows):
+        part = said.record(place)
         part = slice(part.start, min(part.stop, part.start + SHOWN_TOKENS))
         numbers = np.asarray(said.token[part])
         pieces[int(row)] = [
@@ -117,19 +120,23 @@ def _tokens(
     return pieces
 
 
-def _base_tokens(target: Target, labelled: Labelled, run: EngineRun) -> np.ndarray | None:
-    """Log-probabilities under the base, where it has one that cuts texts the same way."""
-    if not target.lineage.base:
+def _base_logprobs(
+    target: Target, shown: Split, said: TokenSignals, run: EngineRun
+) -> np.ndarray | None:
+    """Log-probabilities under the base, where it is still there and cuts texts the same way."""
+    lineage = target.lineage
+    if not lineage.base:
         return None
     try:
-        base = run.target(target.lineage.base)
+        base = run.target(lineage.base)
     except EngramError:  # the base has moved: the report shows the target alone
         return None
-    if base.family != target.family:
+    if base.family != target.family or base.fingerprint != lineage.recipe().parent:
         return None
-    if base.model.tokenizer.get_vocab() != target.model.tokenizer.get_vocab():
+    found = run.tokens(base, shown)
+    if not np.array_equal(found.offsets, said.offsets):
         return None
-    return run.tokens(base, labelled.blind).logprob
+    return found.logprob if np.array_equal(found.token, said.token) else None
 
 
 def token_texts(tokenizer: Any, numbers: np.ndarray) -> list[str]:

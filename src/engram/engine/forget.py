@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engram import __version__, catalog, families, stats
-from engram.core import EngramError, Finding, Split, Target, stream
+from engram.core import SCORED, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.leak import find_leak
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.targets import now
 from engram.engine.train import edit, train_on
+from engram.parts.record_bootstrap import ratio_interval
 from engram.store import run_id
 
 BEFORE, AFTER, NEVER = "fine-tuned", "after forgetting", "never saw them"
@@ -59,6 +60,11 @@ def forget(
         title: Heads the report.
     """
     started = time.monotonic()
+    if not len(known.held_out):
+        raise EngramError(
+            f"target {target.name!r} held no records out, so nothing can show that it forgot",
+            hint="train with --holdout 0.25, say; `engram edit` forgets without evidence",
+        )
     gone = set(records.ids)
     keep = known.trained.where([i not in gone for i in known.trained.ids], name="keep")
     if not len(keep):
@@ -76,13 +82,16 @@ def forget(
         "forget",
         models=[m.fingerprint for m in models.values()],
         forget=records.fingerprint,
+        keep=keep.fingerprint,
+        held_out=known.held_out.fingerprint,
+        reading=asdict(run.reading),
         battery=battery,
         title=title,
         seed=run.seed,
         code=__version__,
     )
     folder = evidence or run.root / number
-    if found := found_run(folder, number):
+    if found := found_run(folder, number, run.root):
         return Forgotten(edited, retrained, AuditRun(folder, found))
     audits = {
         name: audit(
@@ -121,9 +130,16 @@ def calibrated(method: Any, target: Target, known: Known, run: EngineRun) -> Any
     Beyond it the forgotten records would stand out by their absence. Only one number, the mean
     loss, is taken from the held-out records. A `stop_at` that the user gave is left alone.
     """
-    if getattr(method, "stop_at", 0.0) is not None or not len(known.held_out):
+    unseen = scorable(known.held_out, target)
+    if getattr(method, "stop_at", 0.0) is not None or not len(unseen):
         return method
-    return replace(method, stop_at=float(np.mean(run.losses(target, known.held_out))))
+    return replace(method, stop_at=float(np.mean(run.losses(target, unseen))))
+
+
+def scorable(split: Split, target: Target) -> Split:
+    """The records that the model can be asked about."""
+    outcomes = families.find(target.family).outcomes(target.model, split)
+    return split.where([outcome == SCORED for outcome in outcomes])
 
 
 def retrain_without(target: Target, known: Known, gone: set[str], run: EngineRun) -> Target:
@@ -168,7 +184,13 @@ def compare(
     attack = audits[BEFORE].document["headline"]["attack"] or "loss"
     if "reference" in {a["name"] for a in audits[BEFORE].document["attacks"]}:
         attack = "reference"  # calibrated by the base: the least moved by how hard a text is
-    asked = [_questions(m, attack, keep, forgotten, outsiders, run) for m in models.values()]
+    sides = [scorable(side, models[BEFORE]) for side in (keep, forgotten, outsiders)]
+    if not all(map(len, sides)):
+        raise EngramError(
+            "none of the records to forget, to keep or held out can be scored",
+            hint="a text needs at least two tokens",
+        )
+    asked = [_questions(m, attack, *sides, run) for m in models.values()]
     table = [found for found, _ in asked]
     rows = []
     for number, first in enumerate(table[0]):
@@ -206,12 +228,19 @@ def _questions(
         _mean(losses[:first], "loss on kept records", rng).tagged(better="lower"),
         _mean(losses[last:], "loss on held-out records", rng).tagged(better="lower"),
     ]
-    return found, two_sided(scores[first:], last - first)
+    return found, two_sided(scores[first:], last - first, owners and owners[first:])
 
 
-def two_sided(scores: np.ndarray, n: int) -> float:
-    """p-value of the first `n` scores being drawn like the others; both directions count."""
+def two_sided(scores: np.ndarray, n: int, owners: Any = None) -> float:
+    """p-value of the first `n` scores being drawn like the others; both directions count.
+
+    Where several owners are forgotten the test is by owner. For the records of one or two it is
+    by record, as if these were independent.
+    """
     is_member = np.arange(len(scores)) < n
+    if owners is not None and len(set(owners[:n])) > 2:
+        people = stats.by_owner(scores, is_member, owners)
+        scores, is_member = people.values, people.is_member
     p = min(stats.auc_p_value(scores, is_member), stats.auc_p_value(-scores, is_member))
     return min(1.0, 2 * p)
 
@@ -233,9 +262,13 @@ def _verbatim(target: Target, forgotten: Split, run: EngineRun) -> list[Finding]
     if "tokens" not in families.find(target.family).answers:
         return []
     said = run.tokens(target, forgotten)
-    hits, total = int(np.sum(said.greedy)), len(said.greedy)
+    hits = np.array([part.sum() for part in said.ragged(np.asarray(said.greedy))], np.float64)
+    tokens = said.lengths.astype(np.float64)
+    rng = stream(run.seed, "verbatim", target.fingerprint)
+    low, high = ratio_interval(hits, tokens, rng)  # tokens of one record are not independent
     name = "tokens of forgotten records that greedy decoding writes"
-    return [stats.proportion(hits, total, name).tagged(better="lower")]
+    value = float(hits.sum() / tokens.sum())
+    return [Finding(name, value, low, high, len(forgotten), better="lower")]
 
 
 def _whose(records: Split) -> str:

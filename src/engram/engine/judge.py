@@ -21,19 +21,27 @@ class Judgement:
     attacks: list[dict[str, Any]]
     verdict: dict[str, str]
     not_measured: list[str]
+    sign: float
+    """-1 where the headline attack's scores point away from the members."""
+
+
+def look_at_split(members: Split, outsiders: Split, seed: int) -> stats.SplitAudit:
+    """Audit the split, before any model is asked."""
+    both = members.joined(outsiders)
+    is_member = np.arange(len(both)) < len(members)
+    return stats.audit_split(material(both), is_member, both.owners, stream(seed, "split audit"))
 
 
 def judge(
     scores: Mapping[str, np.ndarray],
     is_member: np.ndarray,
-    records: Sequence[str] | np.ndarray | None,
+    audit: stats.SplitAudit,
     owners: Sequence[str] | None,
     seed: int,
     units: Mapping[str, str] | None = None,
     about: Mapping[str, dict[str, str]] | None = None,
 ) -> Judgement:
-    """Audit the split, then the scores; every number comes with its interval."""
-    audit = stats.audit_split(records, is_member, owners, stream(seed, "split audit"))
+    """Judge the scores in the light of the split audit; every number comes with its interval."""
     fair = audit.verdict in ("clean", "overlapping")
     attacks = [
         {
@@ -53,7 +61,8 @@ def judge(
         "findings": [f.tagged(method="split audit").to_json() for f in audit.findings],
     }
     verdict = _verdict(best, headline["findings"], audit.verdict, audit.reason)
-    return Judgement(split_audit, headline, attacks, verdict, _missing(attacks, fair))
+    sign = -1.0 if best.turned else 1.0
+    return Judgement(split_audit, headline, attacks, verdict, _missing(attacks, fair), sign)
 
 
 def sentence(reason: str) -> str:
@@ -140,20 +149,33 @@ def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) ->
             "may come from that difference alone.",
         }
     separated = area.low > 0.5
+    if area.high < 0.5:  # one attack alone is taken as it stands, and may point the wrong way
+        return {
+            "level": "leak" if split in ("clean", "overlapping") else "unknown",
+            "sentence": f"The scores of {best.attack} point the other way ({numbers}): members "
+            "have the lower ones, which tells them from outsiders as surely. Were losses given "
+            "as scores? Higher must mean more likely a member.",
+        }
     if split == "unknown":
         says = f"The attack {best.attack} tells members from outsiders with {numbers}{caught}"
         if not separated:
             says = f"No attack told members from outsiders ({numbers})"
         return {
             "level": "unknown",
-            "sentence": f"{says}; but no text was given, so it cannot be claimed that the split "
-            "is fair, and the number may be inflated.",
+            "sentence": f"{says}; but it cannot be claimed that the split is fair, and the "
+            f"number may be inflated: {why.rstrip('.')}.",
         }
     if separated:
         return {
             "level": "leak",
             "sentence": "This model gives away which records it was trained on: "
             f"the attack {best.attack} tells members from outsiders with {numbers}{caught}.",
+        }
+    if split == "overlapping":
+        return {
+            "level": "unknown",
+            "sentence": f"No attack told members from outsiders ({numbers}), but that says "
+            f"little: {why.rstrip('.')}.",
         }
     return {
         "level": "no leak found",

@@ -9,7 +9,7 @@ import numpy as np
 from engram.core import Split, Target
 
 LONGEST_PREFIX, LONGEST_TRUTH = 400, 160
-FEWEST_TOKENS = 2
+MOST_PLACES, BATCH = 600, 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def find_leak(models: Mapping[str, Target], records: Split) -> dict[str, Any]:
     if any(target.family != "causal-lm" for target in models.values()):
         return {}
     places = [*field_places(records), *text_places(records)]
+    places = places[:: -(-len(places) // MOST_PLACES)] if places else []
     if not places:
         return {}
     written = {name: complete(target, places) for name, target in models.items()}
@@ -65,6 +66,8 @@ def find_leak(models: Mapping[str, Target], records: Split) -> dict[str, Any]:
         return suspect.exact and not control.exact, bool(places[number].field), digits, gain
 
     best = max(range(len(places)), key=worth)
+    if not worth(best)[0]:
+        return {}
     place = places[best]
     outputs = [
         {
@@ -136,7 +139,11 @@ def complete(target: Target, places: Sequence[Place]) -> list[Output]:
     shapes = sorted({(len(prefix), len(truth)) for prefix, truth in cuts})
     for shape in shapes:
         rows = [i for i, (p, t) in enumerate(cuts) if (len(p), len(t)) == shape]
-        written = _write(lm, [cuts[i][0] for i in rows], shape[1])
+        written = [
+            numbers
+            for first in range(0, len(rows), BATCH)
+            for numbers in _write(lm, [cuts[i][0] for i in rows[first : first + BATCH]], shape[1])
+        ]
         for i, numbers in zip(rows, written, strict=True):
             truth = cuts[i][1]
             same = np.asarray(numbers) == np.asarray(truth)

@@ -80,7 +80,8 @@ def to_forget(
             )
         return known.trained.select(wanted, name="forget")
     if ids:
-        return known.trained.select(dict.fromkeys(ids), name="forget")
+        named = known.trained.select(dict.fromkeys(ids), name="forget")
+        return _by_content(known, named)  # and their exact copies
     return _by_content(known, records)
 
 

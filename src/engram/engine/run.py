@@ -93,7 +93,7 @@ class EngineRun:
                 continue
             if contents <= set(zip(asked.ids, asked.digests, strict=True)):
                 if isinstance(answer, TokenSignals):
-                    return answer.aligned(split.ids)
+                    return self._keep(target, split, what, answer.aligned(split.ids))
                 place = {record: row for row, record in enumerate(asked.ids)}
                 return answer[[place[record] for record in split.ids]]
         return None
@@ -163,9 +163,10 @@ class EngineRun:
 
     def target(self, where: str) -> Target:
         """A target that the user named; opened once."""
-        if where not in self._opened:
-            self._opened[where] = targets.load(where, self.device)
-        return self._opened[where]
+        key = str(Path(where).resolve()) if Path(where).exists() else where
+        if key not in self._opened:
+            self._opened[key] = targets.load(where, self.device)
+        return self._opened[key]
 
     def log(self, **entry: float | int | str) -> None:
         """Add one line to the log of the work in progress."""

@@ -1,7 +1,9 @@
 """Recipes and edits: the engine holds out, seeds, resumes, writes the ledger and the lineage."""
 
+import fcntl
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from engram.core import EngramError, Ledger, Lineage, Split, Target, check_disjo
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose
-from engram.store import TARGET, add, disk_errors, run_id
+from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
 
 
 def train(
@@ -140,15 +142,37 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     try:
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
-            draft = work(replace(run, scratch=scratch))
-        target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
-    except EngramError as problem:
-        if fresh and not isinstance(problem.__cause__, OSError):  # a mistake leaves nothing behind
+        with _alone(scratch):
+            with disk_errors(folder):
+                draft = work(replace(run, scratch=scratch))
+            target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
+    except (DiskFullError, BusyError):
+        raise
+    except EngramError:
+        if fresh:  # a mistake leaves nothing behind
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(scratch, ignore_errors=True)
     add(run.root, folder)
     return target
+
+
+class BusyError(EngramError):
+    """Another process is at the same work."""
+
+
+@contextmanager
+def _alone(scratch: Path) -> Iterator[None]:
+    """Hold the lock of a work folder; the system lets it go when the process ends, however."""
+    with (scratch / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"another process is training into {scratch.parent}",
+                hint="wait for it: the same command finds the result",
+            ) from None
+        yield
 
 
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from engram.store.folders import (
     LOG,
     RECORD,
     TARGET,
+    DiskFullError,
     default_root,
     disk_errors,
     is_complete,
@@ -16,6 +17,7 @@ from engram.store.folders import (
 from engram.store.index import Row, add, reindex, rows
 
 __all__ = [
-    "LOG", "RECORD", "TARGET", "Row", "add", "default_root", "disk_errors", "is_complete",
-    "load_record", "read_json", "reindex", "rows", "run_id", "save_record", "write_json",
+    "LOG", "RECORD", "TARGET", "DiskFullError", "Row", "add", "default_root", "disk_errors",
+    "is_complete", "load_record", "read_json", "reindex", "rows", "run_id", "save_record",
+    "write_json",
 ]  # fmt: skip

@@ -96,6 +96,10 @@ def load_record(folder: Path) -> dict[str, Any]:
     return read_json(folder / RECORD)
 
 
+class DiskFullError(EngramError):
+    """The disk is full. What was finished before is kept."""
+
+
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk into one clear error, whichever library met it."""
@@ -107,7 +111,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if not _is_full(problem):
             raise
         free = shutil.disk_usage(_existing(folder)).free
-        raise EngramError(
+        raise DiskFullError(
             f"the disk is full: could not write to {folder} ({free:,} bytes are free)",
             hint="free some space, or choose another place with --out or --store; what was "
             "finished before is kept, and the same command goes on from there",

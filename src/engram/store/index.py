@@ -108,11 +108,14 @@ def _insert(base: sqlite3.Connection, root: Path, folder: Path) -> int:
     except (EngramError, KeyError, TypeError, AttributeError):
         return 0
     place = _place(root, folder)
-    base.execute("DELETE FROM findings WHERE folder = ?", (place,))
-    base.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?)", (place, *row))
-    base.executemany(
-        "INSERT INTO findings VALUES (?,?,?,?,?,?,?,?,?)", [(place, *f) for f in findings]
-    )
+    try:
+        base.execute("DELETE FROM findings WHERE folder = ?", (place,))
+        base.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?)", (place, *row))
+        base.executemany(
+            "INSERT INTO findings VALUES (?,?,?,?,?,?,?,?,?)", [(place, *f) for f in findings]
+        )
+    except (sqlite3.InterfaceError, sqlite3.ProgrammingError):  # values of a damaged record
+        return 0
     return 1
 
 

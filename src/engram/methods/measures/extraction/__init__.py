@@ -64,12 +64,15 @@ class Extraction:
     ngram: int = 4
     """Length of the runs of tokens in the n-gram share; 0 leaves it out, and saves generation."""
 
+    sample: int = 256
+    """The most records of a split that are continued for the n-gram share: a random sample."""
+
     def __post_init__(self) -> None:
-        for name in ("prefix_length", "suffix_length"):
+        for name in ("prefix_length", "suffix_length", "sample"):
             if getattr(self, name) < 1:
                 raise EngramError(
                     f"{name} is {getattr(self, name)}, but must be at least 1",
-                    hint="50 is the paper's value",
+                    hint="50 is the paper's length" if name != "sample" else "256 is quick",
                 )
         if not 0 <= self.ngram <= self.suffix_length:
             raise EngramError(
@@ -127,9 +130,13 @@ class Extraction:
         n = len(prompts.rows)
         if n < 2:
             return Finding.missing(what, "fewer than two records are long enough", n)
+        rng = run.stream("extraction", name)
+        if n > self.sample:
+            prompts = prompts.take(np.sort(rng.choice(n, self.sample, replace=False)))
         written = prompts.continued(target.model, split, run)
         shares = ngram_shares(written, prompts.truth(), self.ngram)
-        return mean_finding(shares, what, "", run.stream("extraction", name))
+        found = mean_finding(shares, what, "", rng)
+        return found.tagged(note=f"on a sample of {self.sample:,}") if n > self.sample else found
 
     def examples(self, target: Target, split: Split, run: Run, limit: int = 5) -> list[Example]:
         """The records whose suffix is reproduced furthest, with what the model wrote instead.
