@@ -81,6 +81,7 @@ class Split:
         """A split from a table; its columns `id`, `owner` and `canary`, if any, are taken out."""
         records = table.drop_columns([c for c in RESERVED if c in table.column_names])
         records = records.combine_chunks()
+        pa.default_memory_pool().release_unused()  # the pieces that were just put together
         owners, canaries = _reserved(table, OWNER), _reserved(table, CANARY)
         given, digests = _reserved(table, ID), record_digests(records)
         split = cls(

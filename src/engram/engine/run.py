@@ -87,10 +87,9 @@ class EngineRun:
         kind = f"{what} {target.fingerprint}"
         if (split.fingerprint, kind) in self._answers:
             return self._answers[split.fingerprint, kind][1]
-        contents = set(zip(split.ids, split.digests, strict=True))
-        for (_, found), (asked, answer) in self._answers.items():
-            if found != kind:
-                continue
+        others = [known for (_, found), known in self._answers.items() if found == kind]
+        contents = set(zip(split.ids, split.digests, strict=True)) if others else set()
+        for asked, answer in others:
             if contents <= set(zip(asked.ids, asked.digests, strict=True)):
                 if isinstance(answer, TokenSignals):
                     return self._keep(target, split, what, answer.aligned(split.ids))
