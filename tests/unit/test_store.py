@@ -91,6 +91,12 @@ def test_a_damaged_folder_does_not_stop_the_others(tmp_path):
     assert store.reindex(tmp_path) == 1
 
 
+def test_a_folder_elsewhere_is_not_indexed(tmp_path):
+    store.save_record(tmp_path / "elsewhere", record("a"))
+    store.add(tmp_path / "runs", tmp_path / "elsewhere")
+    assert store.rows(tmp_path / "runs") == []
+
+
 def test_a_damaged_index_says_how_to_mend_it(tmp_path):
     (tmp_path / index.FILE).write_text("this is not a database, whatever its name says" * 50)
     with pytest.raises(EngramError, match="cannot be opened") as caught:

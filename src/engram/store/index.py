@@ -41,7 +41,12 @@ class Row:
 
 
 def add(root: Path, folder: Path) -> None:
-    """Put one finished folder into the index of `root`."""
+    """Put one finished folder of `root` into its index.
+
+    A folder elsewhere is not indexed: `reindex` could not find it again.
+    """
+    if not folder.resolve().is_relative_to(root.resolve()):
+        return
     with disk_errors(root), closing(_open(root)) as base, base:
         _insert(base, root, folder)
 
@@ -120,10 +125,7 @@ def _insert(base: sqlite3.Connection, root: Path, folder: Path) -> int:
 
 
 def _place(root: Path, folder: Path) -> str:
-    try:
-        return folder.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return folder.resolve().as_posix()
+    return folder.resolve().relative_to(root.resolve()).as_posix()
 
 
 def _summary(record: dict[str, Any], name: str) -> tuple[str, ...]:
