@@ -82,10 +82,17 @@ def find_leak(models: Mapping[str, Target], records: Split) -> dict[str, Any]:
     return {
         "owner": records.owners[place.row] if records.owners else records.ids[place.row],
         "field": place.field,
-        "prefix": place.prefix[-LONGEST_PREFIX:],
+        "prefix": shortened(place.prefix),
         "truth": place.truth,
         "outputs": outputs,
     }
+
+
+def shortened(prefix: str) -> str:
+    """The end of a long beginning, cut between words."""
+    if len(prefix) <= LONGEST_PREFIX:
+        return prefix
+    return "… " + prefix[-LONGEST_PREFIX:].partition(" ")[2]
 
 
 def most_recited(target: Target, records: Split, owners: Sequence[str]) -> str:
