@@ -59,7 +59,29 @@ def forget(
         evidence: Folder of the story; by default one in the store.
         title: Heads the report.
     """
-    started = time.monotonic()
+    request = _Request(target, known, records, _kept(target, known, records), method)
+    request = replace(request, method=calibrated(method, target, known, run))
+    edited = edit(request.method, target, request.keep, records, run, out=out)
+    models = {BEFORE: target, AFTER: edited}
+    if retrain:
+        models[NEVER] = retrain_without(target, known, set(records.ids), run)
+    story = _story(request, models, run, battery, evidence, title)
+    return Forgotten(edited, models.get(NEVER), story)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked: of which target, which records to forget and to keep, and how."""
+
+    target: Target
+    known: Known
+    records: Split
+    keep: Split
+    method: Any
+
+
+def _kept(target: Target, known: Known, records: Split) -> Split:
+    """The trained records that stay; an error where nothing could be shown or would be left."""
     if not len(known.held_out):
         raise EngramError(
             f"target {target.name!r} held no records out, so nothing can show that it forgot",
@@ -72,12 +94,20 @@ def forget(
             "nothing would be left: every trained record is to be forgotten",
             hint="delete the model instead",
         )
-    method = calibrated(method, target, known, run)
-    edited = edit(method, target, keep, records, run, out=out)
-    models = {BEFORE: target, AFTER: edited}
-    retrained = retrain_without(target, known, gone, run) if retrain else None
-    if retrained is not None:
-        models[NEVER] = retrained
+    return keep
+
+
+def _story(
+    request: _Request,
+    models: Mapping[str, Target],
+    run: EngineRun,
+    battery: str,
+    folder: Path | None,
+    title: str,
+) -> AuditRun:
+    """Audit every model, ask all of them the same questions, and write it down."""
+    started = time.monotonic()
+    known, records, keep = request.known, request.records, request.keep
     number = run_id(
         "forget",
         models=[m.fingerprint for m in models.values()],
@@ -90,21 +120,10 @@ def forget(
         seed=run.seed,
         code=__version__,
     )
-    folder = evidence or run.root / number
+    folder = folder or run.root / number
     if found := found_run(folder, number, run.root):
-        return Forgotten(edited, retrained, AuditRun(folder, found))
-    audits = {
-        name: audit(
-            model,
-            known.trained if name == BEFORE else keep,
-            known.held_out,
-            run,
-            battery=battery,
-            source=f"{known.source}: {'all' if name == BEFORE else 'kept'} trained records "
-            "against held-out ones",
-        )
-        for name, model in models.items()
-    }
+        return AuditRun(folder, found)
+    audits = {name: _audit(name, model, request, run, battery) for name, model in models.items()}
     rows, chance = compare(models, audits, keep, records, known.held_out, run)
     document = {
         "engram": __version__,
@@ -114,14 +133,26 @@ def forget(
         "created": now(),
         "seconds": round(time.monotonic() - started, 2),
         "title": title or f"Forgetting {_whose(records)}",
-        "lead": _lead(target, records, method, retrained is not None),
+        "lead": _lead(request.target, records, request.method, NEVER in models),
         "verdict": _verdict(rows, chance),
         "leak": find_leak(models, records),
         "comparison": {"columns": list(models), "rows": rows},
-        "steps": _steps(target, edited, retrained, known, records, method),
-        "audits": [{"title": name, "document": run.document} for name, run in audits.items()],
+        "steps": _steps(models, request),
+        "audits": [{"title": name, "document": each.document} for name, each in audits.items()],
     }
-    return Forgotten(edited, retrained, finish(folder, document, run.root))
+    return finish(folder, document, run.root)
+
+
+def _audit(name: str, model: Target, request: _Request, run: EngineRun, battery: str) -> AuditRun:
+    known, which = request.known, "all" if name == BEFORE else "kept"
+    return audit(
+        model,
+        known.trained if name == BEFORE else request.keep,
+        known.held_out,
+        run,
+        battery=battery,
+        source=f"{known.source}: {which} trained records against held-out ones",
+    )
 
 
 def calibrated(method: Any, target: Target, known: Known, run: EngineRun) -> Any:
@@ -319,28 +350,25 @@ def _p(value: float) -> str:
     return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"
 
 
-def _steps(
-    target: Target,
-    edited: Target,
-    retrained: Target | None,
-    known: Known,
-    records: Split,
-    method: Any,
-) -> list[dict[str, str]]:
-    recipe = target.lineage.recipe()
+def _steps(models: Mapping[str, Target], request: _Request) -> list[dict[str, str]]:
+    target, known, records = request.target, request.known, request.records
+    edited = models[AFTER]
     steps = [
         {
             "title": "Train",
-            "text": f"{recipe.method} trained {target.name} on {len(known.trained)} records of "
-            f"{known.source}; {len(known.held_out)} were held out.",
+            "text": f"{target.lineage.recipe().method} trained {target.name} on "
+            f"{len(known.trained)} records of {known.source}; {len(known.held_out)} were held "
+            "out.",
         },
         {
             "title": "Forget",
-            "text": f"{catalog.name_of(method)} changed the weights so that {len(records)} "
-            f"records are forgotten: {edited.name} (fingerprint {edited.fingerprint}).",
+            "text": f"{catalog.name_of(request.method)} changed the weights so that "
+            f"{len(records)} records are forgotten: {edited.name} (fingerprint "
+            f"{edited.fingerprint}).",
         },
     ]
-    if retrained is not None:
+    if NEVER in models:
+        retrained = models[NEVER]
         steps.append(
             {
                 "title": "Train the exact reference",
