@@ -263,6 +263,8 @@ def _list_rows(column: pa.ChunkedArray) -> np.ndarray:
 
 def content_ids(digests: Sequence[str]) -> tuple[str, ...]:
     """Digests as ids; the second record with the same content gets the suffix `~2`, and so on."""
+    if len(set(digests)) == len(digests):
+        return tuple(digests)
     seen: Counter[str] = Counter()
     ids = []
     for digest in digests:
