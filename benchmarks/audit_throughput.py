@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -227,12 +228,11 @@ def table(results: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def memory_child(records: int) -> None:
-    """Audit so many short records with the small model, and print the peak memory in MiB."""
-    size = SIZES["small"]
-    lm = language_model(size, "gpt2")
-    split = Split.from_table("short", short_records(records, size.vocabulary))
-    before = peak_mib()
+def memory_child(path: Path) -> None:
+    """Audit the short records of a file with the small model; print the peak memory in MiB."""
+    lm = language_model(SIZES["small"], "gpt2")
+    split = Split.from_table("short", pq.read_table(path, memory_map=True))
+    records, before = len(split), peak_mib()
     scores = engram(lm, split)
     if not all(np.isfinite(values).all() for values in scores):
         raise SystemExit("a score is not finite")
@@ -240,7 +240,7 @@ def memory_child(records: int) -> None:
 
 
 def short_records(records: int, vocabulary: int, block: int = 1_000) -> pa.Table:
-    """Made a block at a time, as they are read from a file, so that only the table is kept."""
+    """Random words, made a block at a time."""
     rng = np.random.default_rng(0)
     blocks = [
         pa.array(texts(min(block, records - first), vocabulary, 8, 24, rng))
@@ -255,11 +255,14 @@ def peak_mib() -> float:
 
 
 def memory() -> list[dict[str, float]]:
-    """One process for each number of records."""
+    """One process for each number of records, which it reads from a file as a user's would."""
     found = []
     for records in MEMORY_RECORDS:
-        command = [sys.executable, __file__, "--memory-child", str(records)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "short.parquet"
+            pq.write_table(short_records(records, SIZES["small"].vocabulary), path)
+            command = [sys.executable, __file__, "--memory-child", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
         row = found[-1]
         growth = row["peak_mib"] / found[0]["peak_mib"] - 1
@@ -280,7 +283,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--memory", action="store_true", help="measure memory, not time")
-    parser.add_argument("--memory-child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-child", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
