@@ -97,7 +97,7 @@ def assert_slow(signals, lm, split, window=CONTEXT, stride=CONTEXT // 2, atol=1e
 def test_every_architecture(kind, split, tmp_path):
     lm = language_model(kind)
     signals = token_signals(lm, split, tmp_path, target=kind, batch_tokens=200)
-    assert_slow(signals, lm, split, atol=2e-5)
+    assert_slow(signals, lm, split, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
@@ -128,7 +128,7 @@ def test_every_number_type(kind, dtype, split, tmp_path):
     lm = language_model(kind, dtype)
     signals = token_signals(lm, split, tmp_path, target=kind, batch_tokens=300)
     assert lm.model.dtype == dtype
-    assert_slow(signals, lm, split, atol=2e-5)
+    assert_slow(signals, lm, split, atol=1e-5)
 
 
 @pytest.mark.parametrize(
