@@ -1,5 +1,6 @@
 """What many tests share: tiny splits, tiny targets, and a slow, plain and exact `Run`."""
 
+import json
 import os
 
 # Tiny models gain nothing from threads, and on a busy machine lose thirtyfold by waiting for
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram.core import Lineage, Split, Target, TokenSignals, stream
+from engram.core import Lineage, Shadows, Split, Target, TokenSignals, stream
 
 TEXTS = (
     "Patient Mara Quill, born 3 May 1961, was seen on Tuesday for chest pain. No fever.",
@@ -78,8 +79,39 @@ class SlowRun:
         self.asked.append("logits")
         return slow_logits(target, split)
 
-    def fit(self, recipe, split):
+    def computed(self, name, target, split, settings, work):
+        json.dumps(settings, allow_nan=False)
+        answer = np.asarray(work())
+        assert answer.shape[:1] == (len(split),)
+        return answer
+
+    def fit(self, recipe, split, *path):
         raise AssertionError("no test of these trains a model")
+
+    def shadows(self, target, split, count, share=0.5):
+        """Models that nobody trained, and memberships by lot."""
+        from engram.parts.partition import choose
+
+        saw = np.array([choose(split, share, self.stream("shadow", k)) for k in range(count)])
+        if share == 0.5:
+            saw[1::2] = ~saw[: len(saw[1::2]) * 2 : 2]
+        models = [
+            replace(
+                target,
+                name=f"shadow {k}",
+                fingerprint=f"shadow-{k}",
+                lineage=Lineage(),
+                model=shadow_model(target, k),
+            )
+            for k in range(count)
+        ]
+        return Shadows(models, saw)
+
+    def sampler(self, target, temperature=1.0):
+        return SlowSampler(target.model, temperature)
+
+    def records(self, where, target=None):
+        return self.others[where]
 
     def target(self, where):
         return self.others[where]
@@ -89,6 +121,39 @@ class SlowRun:
 
     def progress(self, done, total, what):
         assert 0 <= done <= total, what
+
+
+@dataclass(frozen=True)
+class SlowSampler:
+    """Writes one token after another, each from the whole distribution."""
+
+    lm: object
+    temperature: float
+
+    def write(self, prompts, tokens, rng):
+        lengths = [tokens] * len(prompts) if isinstance(tokens, int) else list(tokens)
+        return [self.one(p, n, rng) for p, n in zip(prompts, lengths, strict=True)]
+
+    def one(self, prompt, length, rng):
+        import torch
+
+        ids = self.lm.tokenizer(prompt)["input_ids"]
+        first = len(ids)
+        for _ in range(min(length, CONTEXT - first)):
+            with torch.no_grad():
+                logits = self.lm.model(torch.tensor([ids])).logits[0, -1].double().numpy()
+            weights = np.exp((logits - logits.max()) / (self.temperature or 1e-9))
+            ids.append(int(rng.choice(len(weights), p=weights / weights.sum())))
+        return self.lm.tokenizer.decode(ids[first:])
+
+
+def shadow_model(target, number):
+    """A random model of the target's family; a classifier's depends on its fingerprint alone."""
+    if target.family != "causal-lm":
+        return target.model
+    lm = target.model
+    network = tiny_network(100 + number, len(lm.tokenizer))
+    return type(lm)(network, lm.tokenizer)
 
 
 def whole_logprobs(lm, text):

@@ -1,6 +1,6 @@
 """The five arrows, and the `Run` that each is given beside its arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -9,9 +9,24 @@ import numpy as np
 from engram.core.finding import Finding
 from engram.core.paper import Paper
 from engram.core.scores import Scores
+from engram.core.shadows import Shadows
 from engram.core.signals import TokenSignals
 from engram.core.split import Split
 from engram.core.target import Access, Draft, Target
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """All that somebody has who may only ask a language model to write.
+
+    A method that takes a sampler instead of a target cannot look at its probabilities or weights.
+    """
+
+    def write(
+        self, prompts: Sequence[str], tokens: Sequence[int] | int, rng: np.random.Generator
+    ) -> list[str]:
+        """A continuation of each prompt, of at most `tokens` tokens; without the prompt."""
+        ...
 
 
 @runtime_checkable
@@ -49,8 +64,42 @@ class Run(Protocol):
         """Class logits of a classifier; (n, classes)."""
         ...
 
-    def fit(self, recipe: Any, split: Split) -> Target:
-        """Another target, trained on `split` or found in the store."""
+    def computed(
+        self,
+        name: str,
+        target: Target,
+        split: Split,
+        settings: Mapping[str, Any],
+        work: Callable[[], np.ndarray],
+    ) -> np.ndarray:
+        """The answer of `work()`, a number or a row a record; computed once, then stored.
+
+        It is known by its name, the target, the records and `settings`, which must hold
+        everything else that decides it (a seed, a number of draws).
+        """
+        ...
+
+    def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
+        """Another target, trained on `split` or found in the store.
+
+        With `path` it has a seed of its own, that of the stream of this name.
+        """
+        ...
+
+    def shadows(self, target: Target, split: Split, count: int, share: float = 0.5) -> Shadows:
+        """`count` models trained by the target's own recipe on random shares of `split`.
+
+        With a share of a half they come in pairs, each the other's complement, so that half of
+        them saw any given record. They are found again, not trained again.
+        """
+        ...
+
+    def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
+        """Text access to a language model; at temperature 0 it writes greedily."""
+        ...
+
+    def records(self, where: str, target: Target | None = None) -> Split:
+        """Records that the user named; read as those of `target` were, if it is given."""
         ...
 
     def target(self, where: str) -> Target:

@@ -14,6 +14,7 @@ from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.leak import find_leak
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
+from engram.engine.shadows import own_recipe
 from engram.engine.targets import now
 from engram.engine.train import edit, train_on
 from engram.parts.record_bootstrap import ratio_interval
@@ -176,13 +177,7 @@ def scorable(split: Split, target: Target) -> Split:
 def retrain_without(target: Target, known: Known, gone: set[str], run: EngineRun) -> Target:
     """The exact reference: the target's own recipe and seed, on what is left."""
     lineage = target.lineage.recipe()
-    if lineage.kind != "recipes":
-        raise EngramError(
-            f"target {target.name!r} does not carry the recipe that made it",
-            hint="--no-retrain leaves the exact reference out",
-        )
-    config = {**lineage.config, **({"base": lineage.base} if lineage.base else {})}
-    recipe = catalog.find("recipes", lineage.method).load()(**_tuples(config))
+    recipe = own_recipe(target, "--no-retrain leaves the exact reference out")
     trained = set(known.trained.ids) - gone
     mask = np.array([i in trained for i in known.everything.ids])
     return train_on(
@@ -193,10 +188,6 @@ def retrain_without(target: Target, known: Known, gone: set[str], run: EngineRun
         source=lineage.data,
         options=lineage.data_options,
     )
-
-
-def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
 
 
 def compare(

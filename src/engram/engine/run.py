@@ -1,18 +1,29 @@
 """The `Run` that every arrow is given: named randomness, stored answers, other targets."""
 
 import json
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engram import families, signals
-from engram.core import EngramError, Split, Target, TokenSignals, stream
+from engram.core import (
+    EngramError,
+    Sampler,
+    Shadows,
+    Split,
+    Target,
+    TokenSignals,
+    seed_of,
+    stream,
+)
 from engram.engine import targets
-from engram.store import LOG, default_root, disk_errors
+from engram.engine.executor import Executor, InProcess
+from engram.store import LOG, default_root, disk_errors, run_id
 
 Watch = Callable[[int, int, str], None]
 
@@ -62,6 +73,7 @@ class EngineRun:
         scratch: Checkpoints of the work in progress.
         reading: How language models read records.
         watch: Called with (done, total, what) as work goes on.
+        executor: Where shadow models and other fan-out work is done.
     """
 
     seed: int = 0
@@ -70,6 +82,7 @@ class EngineRun:
     scratch: Path = field(default_factory=lambda: default_root() / "scratch")
     reading: Reading = field(default_factory=Reading)
     watch: Watch = silent
+    executor: Executor = field(default_factory=InProcess)
     _opened: dict[str, Target] = field(default_factory=dict, compare=False)
     _answers: dict[tuple[str, str], tuple[Split, Any]] = field(default_factory=dict, compare=False)
 
@@ -142,23 +155,58 @@ class EngineRun:
         known = self._known(target, split, what)
         if known is not None:
             return known
-        folder = self.root / "signals"
-        path = folder / f"{what}-{target.fingerprint}-{split.fingerprint}.npy"
-        if not path.is_file():
-            answer = getattr(families.find(target.family), what)(target.model, split)
-            part = path.with_suffix(".part.npy")
-            with disk_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                np.save(part, np.asarray(answer), allow_pickle=False)
-                part.replace(path)
-        return self._keep(target, split, what, np.load(path, allow_pickle=False))
+        family = families.find(target.family)
+        path = self.root / "signals" / f"{what}-{target.fingerprint}-{split.fingerprint}.npy"
+        answer = stored_array(path, lambda: getattr(family, what)(target.model, split))
+        return self._keep(target, split, what, answer)
 
-    def fit(self, recipe: Any, split: Split) -> Target:
+    def computed(
+        self,
+        name: str,
+        target: Target,
+        split: Split,
+        settings: Mapping[str, Any],
+        work: Callable[[], np.ndarray],
+    ) -> np.ndarray:
+        """The answer of `work()`: from disk, else computed and stored; see `engram.core.Run`."""
+        key = run_id(
+            name, target=target.fingerprint, split=split.fingerprint, settings=dict(settings)
+        )
+        answer = stored_array(self.root / "signals" / f"{key}.npy", work)
+        if answer.shape[:1] != (len(split),):
+            raise EngramError(
+                f"{name} gave an array of shape {answer.shape} for {len(split)} records",
+                hint="this is a mistake in the method, not in your data",
+            )
+        return answer
+
+    def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
         """Train another target on all of `split`, or find it in the store."""
         from engram.engine.train import train_on
 
         everything = np.ones(len(split), bool)
-        return train_on(recipe, split, everything, self, source=split.name)
+        run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
+        return train_on(recipe, split, everything, run, source=split.name)
+
+    def shadows(self, target: Target, split: Split, count: int, share: float = 0.5) -> Shadows:
+        """Models trained as the target was, on known shares of the records."""
+        from engram.engine.shadows import shadows
+
+        return shadows(self, target, split, count, share)
+
+    def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
+        """Text access to a language model."""
+        from engram.engine.sampler import sampler
+
+        return sampler(target, temperature, self)
+
+    def records(self, where: str, target: Target | None = None) -> Split:
+        """Records that the user named, in the form of the target's own."""
+        from engram import data
+
+        options = {} if target is None else dict(target.lineage.data_options)
+        options.pop("limit", None)
+        return data.read(where, **options)
 
     def target(self, where: str) -> Target:
         """A target that the user named; opened once."""
@@ -177,6 +225,18 @@ class EngineRun:
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches."""
         self.watch(done, total, what)
+
+
+def stored_array(path: Path, work: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array from its file; where there is none, `work` makes it and it is written first."""
+    if not path.is_file():
+        answer = np.asarray(work())
+        part = path.with_suffix(f".{os.getpid()}.part.npy")
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(part, answer, allow_pickle=False)
+            part.replace(path)
+    return np.load(path, allow_pickle=False)
 
 
 def pick_device(device: str) -> str:
