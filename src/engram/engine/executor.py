@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from engram.core import Split
 
@@ -19,6 +19,7 @@ class Fit:
     seed: int
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Does independent pieces of work, in any order and anywhere."""
 
