@@ -78,6 +78,7 @@ def audit(
     """
     started = time.monotonic()
     family = families.find(target.family)
+    run.remember(target)
     chosen = choose_battery(target, run, battery, attacks, settings)
     for side in (members, outsiders):
         family.check(side)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from engram.core import Split
+from engram.core import Split, Target
 
 if TYPE_CHECKING:
     from engram.engine.run import EngineRun
@@ -27,6 +27,10 @@ class Executor(Protocol):
         """Train every target that is not in the run's store yet, into the store."""
         ...
 
+    def tokens(self, target: Target, split: Split, run: "EngineRun") -> None:
+        """Put token signals into the store, where sharing the work out is worth it."""
+        ...
+
 
 @dataclass(frozen=True)
 class InProcess:
@@ -38,3 +42,6 @@ class InProcess:
             run.progress(number, len(jobs), "models to compare with")
             replace(run, seed=job.seed).fit(job.recipe, job.split)
         run.progress(len(jobs), len(jobs), "models to compare with")
+
+    def tokens(self, target: Target, split: Split, run: "EngineRun") -> None:
+        """Nothing: whoever asks for signals computes them."""

@@ -22,8 +22,9 @@ from engram.core import (
     stream,
 )
 from engram.engine import targets
-from engram.engine.executor import Executor, InProcess
-from engram.store import LOG, default_root, disk_errors, run_id
+from engram.engine.executor import Executor, Fit, InProcess
+from engram.parts.completions import Budget
+from engram.store import LOG, TARGET, default_root, disk_errors, run_id
 
 Watch = Callable[[int, int, str], None]
 
@@ -74,6 +75,7 @@ class EngineRun:
         reading: How language models read records.
         watch: Called with (done, total, what) as work goes on.
         executor: Where shadow models and other fan-out work is done.
+        budget: How many requests may be made of servers.
     """
 
     seed: int = 0
@@ -83,7 +85,9 @@ class EngineRun:
     reading: Reading = field(default_factory=Reading)
     watch: Watch = silent
     executor: Executor = field(default_factory=InProcess)
+    budget: Budget = field(default_factory=Budget, compare=False)
     _opened: dict[str, Target] = field(default_factory=dict, compare=False)
+    _folders: dict[str, Path] = field(default_factory=dict, compare=False)
     _answers: dict[tuple[str, str], tuple[Split, Any]] = field(default_factory=dict, compare=False)
 
     def stream(self, *path: str | int) -> np.random.Generator:
@@ -115,14 +119,19 @@ class EngineRun:
         return answer
 
     def _pass(self, target: Target, split: Split) -> TokenSignals:
-        if "tokens" not in families.find(target.family).answers:
+        offered = families.offered(target.family, target.model)
+        if not {"tokens", "logprobs"} & offered:
             raise EngramError(
                 f"target {target.name!r} is a {target.family}, which has no tokens",
                 hint="choose attacks that need losses or logits: `engram ls attacks`",
             )
         target.require("logits", "reading tokens")
+        if "tokens" not in offered:  # behind a server: the family asks, and keeps the answers
+            found = families.find(target.family).logprobs(target.model, split)
+            return self._keep(target, split, "tokens", found)
         reading = self.reading
         with disk_errors(self.root):
+            self.executor.tokens(target, split, self)
             found = signals.token_signals(
                 target.model,
                 split,
@@ -138,7 +147,7 @@ class EngineRun:
 
     def losses(self, target: Target, split: Split) -> np.ndarray:
         """Per-record losses; for language models from the token signals."""
-        if "tokens" in families.find(target.family).answers:
+        if {"tokens", "logprobs"} & families.offered(target.family, target.model):
             return self.tokens(target, split).losses()
         return self._array(target, split, "losses")
 
@@ -212,8 +221,44 @@ class EngineRun:
         """A target that the user named; opened once."""
         key = str(Path(where).resolve()) if Path(where).exists() else where
         if key not in self._opened:
-            self._opened[key] = targets.load(where, self.device)
+            self._opened[key] = targets.load(
+                where, self.device, root=self.root, budget=self.budget, watch=self.progress
+            )
+            self.remember(self._opened[key])
         return self._opened[key]
+
+    def remember(self, target: Target) -> None:
+        """Take note of where a target is stored: those that attacks are given do not say."""
+        if target.folder is not None:
+            self._folders[target.fingerprint] = target.folder
+
+    def folder_of(self, target: Target) -> str:
+        """Where a target is stored, as far as this run was told; "" where it was not."""
+        folder = target.folder or self._folders.get(target.fingerprint)
+        return str(folder.resolve()) if folder else ""
+
+    def tokens_store(self, lm: Any, split: Split, fingerprint: str) -> Any:
+        """Where the token signals of these records are kept, or will be."""
+        from engram.signals.shards import store_of
+
+        reading = self.reading
+        return store_of(
+            lm,
+            split,
+            self.root / "signals",
+            target=fingerprint,
+            batch_tokens=reading.batch_tokens,
+            stride=reading.stride,
+            window=reading.window,
+        )
+
+    def has(self, job: Fit) -> bool:
+        """Whether a job's target is in the store already."""
+        from engram.engine.train import stored_folder
+
+        return (
+            stored_folder(job.recipe, job.split, replace(self, seed=job.seed)) / TARGET
+        ).is_file()
 
     def log(self, **entry: float | int | str) -> None:
         """Add one line to the log of the work in progress."""

@@ -70,23 +70,33 @@ def train_on(
             f"split {data.name!r} has no records to train on",
             hint="give more data, or a smaller --holdout",
         )
-    base = anchored(getattr(recipe, "base", ""))
-    parent = run.target(base).fingerprint if base else ""
     ledger = Ledger.of(data, trained)
-    lineage = Lineage(
+    lineage = replace(
+        _lineage(recipe, data, run), data=anchored(source), data_options=dict(options or {})
+    )
+    subset = data.where(trained, name="trained")
+    return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
+
+
+def stored_folder(recipe: Any, data: Split, run: EngineRun) -> Path:
+    """Where the store keeps a target that was trained on all of `data`, or would keep it."""
+    lineage, ledger = _lineage(recipe, data, run), Ledger.of(data, np.ones(len(data), bool))
+    return run.root / run_id(lineage.method, **_inputs(lineage, ledger))
+
+
+def _lineage(recipe: Any, data: Split, run: EngineRun) -> Lineage:
+    """What decides the outcome of a training; where data came from is not part of that."""
+    base = anchored(getattr(recipe, "base", ""))
+    return Lineage(
         method=catalog.name_of(recipe),
         kind="recipes",
         config=asdict(recipe),
         seed=run.seed,
-        data=anchored(source),
-        data_options=dict(options or {}),
         fingerprint=data.fingerprint,
-        parent=parent,
+        parent=run.target(base).fingerprint if base else "",
         base=base,
         code=__version__,
     )
-    subset = data.where(trained, name="trained")
-    return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
 
 
 def anchored(where: str) -> str:
