@@ -79,6 +79,19 @@ def test_finds_what_was_learnt_by_heart_and_nothing_else(learnt, sides, run):
     assert rates == {"members": 1.0, "outsiders": 0.0}
 
 
+def test_further_prefixes_have_rates_of_their_own(learnt, sides, run):
+    found = Extraction(8, 12, ngram=0, more_prefixes=(2, 20))(learnt, sides, run)
+    assert [f.name for f in found[:3]] == [
+        "extraction rate",
+        "extraction rate, prefix 2",
+        "extraction rate, prefix 20",
+    ]
+    for rate in found:
+        alone = Extraction(int(rate.name.partition("prefix ")[2] or 8), 12, ngram=0)
+        expected = {f.split: f for f in alone(learnt, sides, run)}[rate.split]
+        assert (rate.value, rate.n, rate.note) == (expected.value, expected.n, expected.note)
+
+
 def test_examples_show_what_the_model_wrote(learnt, sides, run):
     records = Split.of("both", text=[*OTHERS, *LEARNT])
     examples = Extraction(8, 12).examples(learnt, records, run, limit=4)
@@ -131,7 +144,15 @@ def test_refuses_lengths_beyond_the_context(learnt, sides, run):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"prefix_length": 0}, {"suffix_length": 0}, {"ngram": -1}, {"ngram": 51}]
+    "fields",
+    [
+        {"prefix_length": 0},
+        {"suffix_length": 0},
+        {"ngram": -1},
+        {"ngram": 51},
+        {"more_prefixes": (0,)},
+        {"more_prefixes": (50,)},
+    ],
 )
 def test_refuses_bad_lengths(fields):
     with pytest.raises(EngramError):

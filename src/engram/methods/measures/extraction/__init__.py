@@ -15,7 +15,8 @@ same. So the rate is read off the stored answers; only the n-gram share needs ge
 same numbers on outsiders tell how much can be guessed without having been memorised.
 
 Differs from the paper: 1. The papers cut the prompt out of long documents; we take the start of
-the record. 2. Records shorter than prefix and suffix together are left out, and counted.
+the record, so that another prefix length also means another suffix. 2. Records shorter than
+prefix and suffix together are left out, and counted.
 """
 
 from collections.abc import Mapping
@@ -67,6 +68,9 @@ class Extraction:
     sample: int = 256
     """The most records of a split that are continued for the n-gram share: a random sample."""
 
+    more_prefixes: tuple[int, ...] = ()
+    """Further prefix lengths at which the rate alone is read off the stored answers."""
+
     def __post_init__(self) -> None:
         for name in ("prefix_length", "suffix_length", "sample"):
             if getattr(self, name) < 1:
@@ -80,11 +84,18 @@ class Extraction:
                 f"{self.suffix_length} tokens",
                 hint="0 leaves the n-gram share out",
             )
+        lengths = (self.prefix_length, *self.more_prefixes)
+        if min(lengths) < 1 or len(set(lengths)) < len(lengths):
+            raise EngramError(
+                f"more_prefixes is {self.more_prefixes}, but must be different numbers of at "
+                f"least 1, and other than {self.prefix_length}",
+                hint="(10, 100) asks for two more rates",
+            )
 
     def __call__(
         self, target: Target, splits: Mapping[str, Split], run: Run
     ) -> tuple[Finding, ...]:
-        """Return the extraction rate, and the n-gram share, on every split.
+        """Return the extraction rate (or rates), and the n-gram share, on every split.
 
         Raises:
             EngramError: Prefix and suffix do not fit into the model's context.
@@ -96,21 +107,30 @@ class Extraction:
             numbers = [self._rate(prompts)]
             if self.ngram:
                 numbers.append(self._ngram_share(target, split, prompts, run, name))
-            short = len(split) - len(prompts.rows)
-            note = f"{short} records shorter than {self.prefix_length + self.suffix_length} tokens"
-            tags = {"method": "extraction", "split": name, "better": "lower"}
-            for number in numbers:
-                notes = [number.note] if number.note else []
-                notes += [f"{note} left out"] if short else []
-                found.append(number.tagged(**tags, note="; ".join(notes)))
+            found += [self._noted(number, prompts, name) for number in numbers]
+            for prefix in self.more_prefixes:
+                more = Prompts.of(prompts.signals, prefix, self.suffix_length)
+                rate = self._rate(more, f"extraction rate, prefix {prefix}")
+                found.append(self._noted(rate, more, name))
         return tuple(found)
+
+    def _noted(self, number: Finding, prompts: Prompts, split: str) -> Finding:
+        """Say where a number is from, and how many records were too short for it."""
+        notes = [number.note] if number.note else []
+        if short := len(prompts.signals) - len(prompts.rows):
+            notes.append(
+                f"{short} records shorter than {prompts.prefix + prompts.suffix} tokens left out"
+            )
+        tags = {"method": "extraction", "split": split, "better": "lower"}
+        return number.tagged(**tags, note="; ".join(notes))
 
     def check_context(self, target: Target) -> None:
         """Refuse a prefix and suffix that do not fit into the model's context together."""
         context = families.find(target.family).describe(target.model)["context"]
-        if self.prefix_length + self.suffix_length > context:
+        prefix = max(self.prefix_length, *self.more_prefixes, 0)
+        if prefix + self.suffix_length > context:
             raise EngramError(
-                f"a prefix of {self.prefix_length} and a suffix of {self.suffix_length} tokens "
+                f"a prefix of {prefix} and a suffix of {self.suffix_length} tokens "
                 f"do not fit into the model's context of {context}",
                 hint=f"choose lengths that add up to {context} or less",
             )
@@ -119,9 +139,9 @@ class Extraction:
         """The records that are long enough, cut into prefix and suffix."""
         return Prompts.of(signals, self.prefix_length, self.suffix_length)
 
-    def _rate(self, prompts: Prompts) -> Finding:
+    def _rate(self, prompts: Prompts, name: str = "extraction rate") -> Finding:
         exact = int(np.sum(prompts.matched() == self.suffix_length))
-        return proportion(exact, len(prompts.rows), "extraction rate")
+        return proportion(exact, len(prompts.rows), name)
 
     def _ngram_share(
         self, target: Target, split: Split, prompts: Prompts, run: Run, name: str
