@@ -11,10 +11,10 @@ from engram.methods.attacks.lowercase import rise
 from engram.methods.attacks.min_k import MinK
 from engram.methods.attacks.min_k_plus_plus import standardised
 from engram.methods.attacks.neighbourhood import excess_loss
-from engram.methods.attacks.neighbourhood.fillers import draws_from
-from engram.methods.attacks.neighbourhood.plan import Cut, plans
 from engram.methods.attacks.zlib import zlib_bits
 from engram.methods.measures.extraction.prompts import ngram_shares
+from engram.parts.paraphrasers.fillers import draws_from
+from engram.parts.paraphrasers.plan import Cut, plans
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.token_scores import smallest_mean
 

@@ -8,9 +8,9 @@ import pytest
 
 from engram.core import EngramError, Lineage, Split, torch_seeded
 from engram.methods.attacks.neighbourhood import Neighbourhood, excess_loss
-from engram.methods.attacks.neighbourhood.fillers import RandomFiller, draws_from
-from engram.methods.attacks.neighbourhood.models import CausalFiller, MaskedFiller
-from engram.methods.attacks.neighbourhood.plan import Cut, Pieces, plans
+from engram.parts.paraphrasers.fillers import RandomFiller, draws_from
+from engram.parts.paraphrasers.models import CausalFiller, MaskedFiller
+from engram.parts.paraphrasers.plan import Cut, Pieces, plans
 
 
 def mean_loss(lm, text, logprobs_of):

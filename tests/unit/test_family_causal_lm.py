@@ -357,8 +357,8 @@ def test_a_name_without_a_network_is_a_clear_error_at_once(monkeypatch):
     def unknown(host, port):
         raise OSError(-2, "Name or service not known")
 
-    monkeypatch.setattr("engram.families.causal_lm.getproxies", dict)
-    monkeypatch.setattr("engram.families.causal_lm.socket.getaddrinfo", unknown)
+    monkeypatch.setattr("engram.parts.published_model.getproxies", dict)
+    monkeypatch.setattr("engram.parts.published_model.socket.getaddrinfo", unknown)
     with pytest.raises(EngramError, match=r"no model of that name could be had.*cannot be reached"):
         FAMILY.load("nobody/nothing")
 
@@ -367,8 +367,8 @@ def test_whatever_the_libraries_raise_for_a_name_is_a_clear_error(monkeypatch):
     def refused(*args, **kwargs):
         raise RuntimeError("it is gone")
 
-    monkeypatch.setattr("engram.families.causal_lm._check_reachable", lambda: None)
-    monkeypatch.setattr("engram.families.causal_lm.AutoTokenizer.from_pretrained", refused)
+    monkeypatch.setattr("engram.parts.published_model._check_reachable", lambda: None)
+    monkeypatch.setattr("engram.parts.published_model.AutoTokenizer.from_pretrained", refused)
     with pytest.raises(EngramError, match="could be had: it is gone") as caught:
         FAMILY.load("nobody/nothing")
     assert "network" in caught.value.hint

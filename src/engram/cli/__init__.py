@@ -19,6 +19,7 @@ COMMANDS = {
     "forget": ("judge", "answer a deletion request, with evidence"),
     "measure": ("judge", "one measure on a target: perplexity, extraction, ..."),
     "check": ("judge", "compare findings with a policy; exit 1 where one is over"),
+    "study": ("study", "a paper's claims, measured over seeds, with a verdict on each"),
     "report": ("keep", "write a finished run's report again"),
     "reindex": ("keep", "make the index again from the run folders"),
 }

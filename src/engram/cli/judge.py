@@ -1,8 +1,9 @@
 """`engram audit`, `engram forget`, `engram measure` and `engram check`."""
 
 import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from engram.engine import (
 from engram.engine import audit as run_audit
 from engram.engine import forget as run_forget
 from engram.engine import measure as run_measure
+from engram.engine.battery import unsuited
+from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
+from engram.parts.completions import Budget
 from engram.store import RECORD, TARGET, load_record
 
 
@@ -33,7 +37,8 @@ class TargetOptions(Common):
     """Which target, and which of its records."""
 
     target: tyro.conf.Positional[str] = ""
-    """A target's folder, or any causal language model's folder or Hugging Face name."""
+    """A target's folder, any causal language model's folder or Hugging Face name, or a model
+    behind an OpenAI-compatible server: openai://HOST:PORT/MODEL."""
     data: str = ""
     """The data that the target was trained on, if it has moved."""
     members: str = ""
@@ -48,8 +53,9 @@ class TargetOptions(Common):
     """Their column that holds the ids."""
     label_column: str | None = None
     """Their column that holds the class, for classifiers."""
-    family: str = "causal-lm"
-    """The kind of model, where the folder is not one of ours."""
+    family: str = ""
+    """The kind of model, where the folder is not one of ours; by default as its configuration
+    says, causal-lm or masked-lm."""
     batch_tokens: int = 4096
     """Tokens in one forward pass."""
     window: int = 0
@@ -58,6 +64,8 @@ class TargetOptions(Common):
     """Tokens by which windows over a long record advance; 0: half the window."""
     long: str = "window"
     """Records longer than the context: window (read piece by piece) or refuse."""
+    max_requests: int | None = None
+    """The most requests that a served model is asked; without it, as many as it takes."""
 
     def reading(self) -> Reading:
         """How records are read."""
@@ -77,10 +85,23 @@ class AuditOptions(TargetOptions):
     """Exactly these attacks instead of a battery, with commas between them."""
     reference: str = ""
     """The model that the reference attack compares with; by default the target's own base."""
+    shadows: int = 0
+    """Shadow models to train, so that the attacks that compare with such join the battery."""
+    population: str = ""
+    """Records that nobody trained on and that are not audited; attacks that need such join."""
+    prompts: str = ""
+    """Records of the same field, to make the model write from; attacks that need such join."""
+    cluster: str = ""
+    """Where shadow models and shards are worked at: local starts Ray here, ADDRESS joins one."""
     set: str = ""
     """Fields of attacks, with commas between them: min-k.fraction=0.1,neighbourhood.share=0.1."""
     out: Path | None = None
     """Folder of the run; by default one in the store, named by its inputs."""
+
+    def common(self) -> dict[str, Any]:
+        """Fields for every attack that has them."""
+        given = {"shadows": self.shadows, "population": self.population, "prompts": self.prompts}
+        return {key: value for key, value in given.items() if value}
 
     def settings(self) -> dict[str, dict[str, str]]:
         """The fields of attacks that are not the default."""
@@ -161,6 +182,21 @@ def _audit(options: AuditOptions) -> AuditRun:
             out=options.out,
         )
     target, members, outsiders, run, source = _sides(options)
+    if target.family == SERVED:
+        _tell_plan(
+            plan_audit(
+                target,
+                members,
+                outsiders,
+                run,
+                battery=options.battery,
+                attacks=split_list(options.attacks),
+                settings=options.settings(),
+                common=options.common(),
+            ),
+            target,
+            run,
+        )
     return run_audit(
         target,
         members,
@@ -169,9 +205,19 @@ def _audit(options: AuditOptions) -> AuditRun:
         battery=options.battery,
         attacks=split_list(options.attacks),
         settings=options.settings(),
+        common=options.common(),
         source=source,
         out=options.out,
     )
+
+
+def _tell_plan(planned: Plan, target: Target, run: EngineRun) -> None:
+    """Say what it will cost, before anything is asked about a record; refuse what is too dear."""
+    planned.check(run.budget)
+    facts = families.find(target.family).describe(target.model)
+    print(f"{facts['server']} tells {facts['tells']}; this will ask {planned}", file=sys.stderr)
+    if "losses" in facts:
+        print(f"note: losses are {facts['losses']}", file=sys.stderr)
 
 
 def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str]:
@@ -192,8 +238,11 @@ def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str
     if options.members:  # read before the model is opened: their mistakes are found at once
         named = (options.members, options.outsiders)
         sides = [data.read(where, **given) for where in named]
-    run = make_run(options, options.reading())
-    target = load(options.target, run.device, options.family)
+    budget = Budget(options.max_requests)
+    run = replace(make_run(options, options.reading()), budget=budget)
+    target = load(
+        options.target, run.device, options.family, root=run.root, budget=budget, watch=run.progress
+    )
     if sides is not None:
         members, outsiders = sides[0].renamed("members"), sides[1].renamed("outsiders")
         return target, members, outsiders, run, f"{options.members} against {options.outsiders}"
@@ -270,6 +319,8 @@ def measure(args: list[str]) -> int:
     sides = {"members": members, "outsiders": outsiders}
     for side in sides.values():
         family.check(side)
+    if target.family == SERVED and not unsuited(parsed.method, target):
+        _tell_plan(plan_measure(args[0], parsed.method, target, sides, run), target, run)
     findings = run_measure(parsed.method, target, sides, run)
     found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
     tell({"findings": found}, [number(f) for f in found], parsed.options.json)

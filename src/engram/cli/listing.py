@@ -9,15 +9,16 @@ from typing import Any
 from engram import catalog
 from engram.core.errors import EngramError, nearest
 
-MORE = ("families", "data", "targets", "runs")
+MORE = ("families", "data", "targets", "runs", "studies")
 
 
 def ls(args: list[str]) -> int:
-    """`engram ls [KIND] [--json] [--store DIR]`."""
+    """`engram ls [KIND] [--json] [--store DIR] [--studies DIR]`."""
     args, as_json = _flag(args, "--json")
     args, store = _value(args, "--store")
+    args, studies = _value(args, "--studies")
     if any(a in ("-h", "--help") for a in args):
-        print("usage: engram ls [KIND] [--json] [--store DIR]")
+        print("usage: engram ls [KIND] [--json] [--store DIR] [--studies DIR]")
         print(f"  KIND: {', '.join((*catalog.KINDS, *MORE))}; without it, all methods")
         return 0
     if len(args) > 1 or (args and args[0].startswith("-")):
@@ -30,7 +31,7 @@ def ls(args: list[str]) -> int:
             f"there is nothing called {args[0]!r} to list",
             hint=nearest(args[0], wanted, f"there are {', '.join(wanted)}"),
         )
-    found = {kind: _rows(kind, store) for kind in (args or catalog.KINDS)}
+    found = {kind: _rows(kind, store, studies) for kind in (args or catalog.KINDS)}
     if as_json:
         print(json.dumps(found, indent=2))
         return 0
@@ -131,7 +132,7 @@ def _paper(body: ast.ClassDef) -> str:
     return ""
 
 
-def _rows(kind: str, store: str) -> list[dict[str, str]]:
+def _rows(kind: str, store: str, studies: str) -> list[dict[str, str]]:
     if kind in catalog.KINDS:
         return [
             {"name": e.name, "summary": e.summary, "extra": e.extra}
@@ -145,6 +146,8 @@ def _rows(kind: str, store: str) -> list[dict[str, str]]:
         from engram.data import describe_sources
 
         return [{"name": s.name, "summary": f"{s.summary} ({s.kind})"} for s in describe_sources()]
+    if kind == "studies":
+        return _studies(studies)
     from engram.store import default_root, rows
 
     found = rows(Path(store) if store else default_root())
@@ -153,6 +156,15 @@ def _rows(kind: str, store: str) -> list[dict[str, str]]:
         for row in found
         if (row.kind == "target") == (kind == "targets")
     ]
+
+
+def _studies(folder: str) -> list[dict[str, str]]:
+    from engram.engine.study.files import DEFAULT, places
+
+    if not folder and not DEFAULT.is_dir():  # nothing was named, so nothing is missing
+        return []
+    known = places(Path(folder or DEFAULT)).values()
+    return [{"name": place.name, "summary": place.summary} for place in known]
 
 
 def _first_line(family: str) -> str:

@@ -61,6 +61,11 @@ class Progress:
 
 def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
     """The engine's run for a command's options."""
+    more: dict[str, Any] = {}
+    if cluster := getattr(options, "cluster", ""):
+        from engram.engine.cluster import executor_for
+
+        more["executor"] = executor_for(cluster)
     return EngineRun(
         seed=options.seed,
         device=pick_device(options.device),
@@ -68,6 +73,7 @@ def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
         scratch=options.root / "scratch",
         reading=reading or Reading(),
         watch=Progress(),
+        **more,
     )
 
 

@@ -3,9 +3,12 @@
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from engram.core.errors import EngramError
 
 SCORED, TOO_SHORT = "scored", "too-short"
 
@@ -34,16 +37,19 @@ class TokenSignals:
         deviation: Standard deviation of log p under that distribution; (total,).
         rank: How many tokens are strictly likelier than the true one; (total,).
         greedy: Whether greedy decoding would have chosen the true token; (total,).
+
+    A model behind a server tells only `logprob`, and a number made from each token's text: the
+    other columns are None then. An attack that reads them needs "tokens", not "logprobs".
     """
 
     ids: tuple[str, ...]
     offsets: Int[np.ndarray, " records_plus_one"]
     token: Int[np.ndarray, " total"]
     logprob: Float[np.ndarray, " total"]
-    mean: Float[np.ndarray, " total"]
-    deviation: Float[np.ndarray, " total"]
-    rank: Int[np.ndarray, " total"]
-    greedy: Bool[np.ndarray, " total"]
+    mean: Float[np.ndarray, " total"] | None = None
+    deviation: Float[np.ndarray, " total"] | None = None
+    rank: Int[np.ndarray, " total"] | None = None
+    greedy: Bool[np.ndarray, " total"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,6 +67,11 @@ class TokenSignals:
     @property
     def entropy(self) -> Float[np.ndarray, " total"]:
         """Entropy of the model's distribution at each token, in nats: minus `mean`."""
+        if self.mean is None:
+            raise EngramError(
+                "this model tells the log-probabilities of tokens, but not their entropy",
+                hint="an attack that reads it needs tokens, not logprobs",
+            )
         return -np.asarray(self.mean)
 
     def record(self, row: int) -> slice:
@@ -99,7 +110,9 @@ class TokenSignals:
         pieces = [self.record(row) for row in rows]
         offsets = np.concatenate([[0], np.cumsum([p.stop - p.start for p in pieces])])
 
-        def gather(values: np.ndarray) -> np.ndarray:
+        def gather(values: Any) -> Any:
+            if values is None:
+                return None
             if not pieces:
                 return np.asarray(values[:0])
             return np.concatenate([np.asarray(values[p]) for p in pieces])

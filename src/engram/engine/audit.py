@@ -56,6 +56,7 @@ def audit(
     battery: str = "standard",
     attacks: tuple[str, ...] = (),
     settings: Settings = MappingProxyType({}),
+    common: Mapping[str, Any] = MappingProxyType({}),
     source: str = "",
     out: Path | None = None,
 ) -> AuditRun:
@@ -69,6 +70,8 @@ def audit(
         battery: "quick", "standard" or "thorough".
         attacks: Exactly these attacks instead of a battery.
         settings: Fields of attacks that are not the default, by attack.
+        common: Fields for every attack that has them; some bring attacks along: `shadows`,
+            `population`, `prompts`.
         source: Where the records came from, for the report.
         out: Folder of the run; by default one in the store.
 
@@ -79,11 +82,12 @@ def audit(
     started = time.monotonic()
     family = families.find(target.family)
     run.remember(target)
-    chosen = choose_battery(target, run, battery, attacks, settings)
+    planted = any(members.canaries or ())
+    chosen = choose_battery(target, run, battery, attacks, settings, common, planted=planted)
     for side in (members, outsiders):
         family.check(side)
-    common = [column for column in members.columns if column in outsiders.columns]
-    trial = Trial(members.only(common), outsiders.only(common))
+    columns = [column for column in members.columns if column in outsiders.columns]
+    trial = Trial(members.only(columns), outsiders.only(columns))
     name = _audit_id(target, trial, chosen, run)
     folder = out or run.root / name
     if found := found_run(folder, name, run.root):

@@ -1,6 +1,7 @@
 """Which attacks and measures an audit runs, and why some are left out."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,25 @@ BATTERIES: dict[str, tuple[str, ...]] = {
         "loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference", "neighbourhood",
     ),
 }  # fmt: skip
-MEASURES = ("generalisation-gap", "perplexity", "accuracy", "extraction")
+JOINING: dict[str, tuple[str, ...]] = {
+    "shadows": ("lira", "rmia"),
+    "population": ("quantile-regression",),
+    "prompts": ("spv-mia",),
+}
+"""Attacks that join a battery when what they need is given: shadow models cost training, and
+others need records that nobody but the user has."""
+MEASURES = (
+    "generalisation-gap",
+    "perplexity",
+    "accuracy",
+    "extraction",
+    "probabilistic-extraction",
+    "personal-fields",
+)
+PLANTED_MEASURES = ("exposure", "epsilon-lower-bound")
+"""Measures that join an audit of records with planted canaries."""
+TEXT_ATTACKS, TEXT_MEASURES = ("samia",), ("verbatim-continuation",)
+"""What any battery is for a target that does nothing but write."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +56,14 @@ def choose_battery(
     battery: str = "standard",
     attacks: tuple[str, ...] = (),
     settings: Settings = MappingProxyType({}),
+    common: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    planted: bool = False,
 ) -> Battery:
     """The methods of a battery that this target can answer, or exactly the named attacks.
+
+    `common` holds fields for every attack that has them; by `JOINING` some bring attacks along.
+    `planted` says that there are canaries among the members.
 
     Raises:
         EngramError: An unknown battery or attack, a named attack that does not suit the target,
@@ -50,14 +75,17 @@ def choose_battery(
             hint=nearest(battery, BATTERIES, f"there are {', '.join(BATTERIES)}"),
         )
     chosen, left_out = {}, []
-    wanted = attacks or BATTERIES[battery]
+    joining = [name for key in common for name in JOINING.get(key, ())]
+    only_text = target.access == "text" and "text" in families.offered(target.family, target.model)
+    wanted = attacks or (*(TEXT_ATTACKS if only_text else BATTERIES[battery]), *joining)
     if strangers := [name for name in settings if name not in wanted]:
         raise EngramError(
             f"there are settings for {strangers[0]!r}, which is not in this battery",
             hint=nearest(strangers[0], wanted, f"the battery is {', '.join(wanted)}"),
         )
+    _check_used(common, wanted)
     for name in wanted:
-        attack = make("attacks", name, settings.get(name, {}))
+        attack = make("attacks", name, {**_own(name, common), **settings.get(name, {})})
         if reason := unsuited(attack, target) or _without_base(attack, target, run):
             if attacks:
                 raise EngramError(
@@ -72,9 +100,26 @@ def choose_battery(
             f"no attack suits target {target.name!r} ({'; '.join(left_out)})",
             hint="`engram ls attacks` says what each needs",
         )
-    measures = {name: make("measures", name) for name in MEASURES}
+    asked = TEXT_MEASURES if only_text else (*MEASURES, *(PLANTED_MEASURES if planted else ()))
+    measures = {name: make("measures", name) for name in asked}
     fitting = {n: m for n, m in measures.items() if not unsuited(m, target)}
     return Battery(chosen, fitting, tuple(left_out))
+
+
+def _own(name: str, common: Mapping[str, Any]) -> dict[str, Any]:
+    """The common fields that this attack has."""
+    has = {field.name for field in fields(catalog.find("attacks", name).load())}
+    return {key: value for key, value in common.items() if key in has}
+
+
+def _check_used(common: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+    """Refuse an option that no attack would look at."""
+    for key in common:
+        if not any(_own(name, {key: None}) for name in wanted):
+            raise EngramError(
+                f"--{key} is given, but none of these attacks uses it: {', '.join(wanted)}",
+                hint=f"attacks that do: {', '.join(JOINING.get(key, ())) or '`engram explain`'}",
+            )
 
 
 def make(kind: str, name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Any:
@@ -107,9 +152,18 @@ def _as_kind(what: str, value: Any, kind: type) -> Any:
         ) from None
 
 
+RECORDS = ("population", "prompts", "prefix", "corpus")
+"""Fields of attacks that name records."""
+
+
 def reference_prints(methods: Mapping[str, Any], target: Target, run: EngineRun) -> dict[str, str]:
-    """Fingerprints of the models that attacks compare with: they decide the result too."""
+    """Fingerprints of the models and records that attacks compare with: they decide too."""
     found = {}
+    for name, method in methods.items():
+        for key in RECORDS:
+            if where := getattr(method, key, ""):
+                with suppress(EngramError):  # a word of the method's own, such as "none"
+                    found[f"{name} {key}"] = run.records(where, target).fingerprint
     for name, method in methods.items():
         where = getattr(method, "reference", "") or getattr(method, "model", "")
         where = target.lineage.base if where == "base" else where
@@ -123,14 +177,17 @@ def reference_prints(methods: Mapping[str, Any], target: Target, run: EngineRun)
 
 def unsuited(method: Any, target: Target) -> str:
     """Why a method cannot be asked of this target; "" where it can."""
-    family = families.find(target.family)
-    if missing := method.needs - family.answers:
-        return f"it needs {', '.join(sorted(missing))}, which a {target.family} does not give"
+    if missing := method.needs - families.offered(target.family, target.model):
+        return f"it needs {', '.join(sorted(missing))}, which {target.family} targets do not give"
     if ACCESS.index(method.access) > ACCESS.index(target.access):
         return f"it needs {method.access}, and the target offers only {target.access}"
     wanted = getattr(method, "families", None)
     if wanted is not None and target.family not in wanted:
         return f"it works on {', '.join(sorted(wanted))}, not on a {target.family}"
+    if hasattr(method, "shadows") and target.lineage.recipe().kind != "recipes":
+        return "the target does not carry the recipe that shadow models would be trained by"
+    if missing := [key for key in getattr(method, "requires", ()) if not getattr(method, key)]:
+        return f"it needs records that the target never saw; name them with --{missing[0]}"
     if getattr(method, "reference", "") == "base" and not target.lineage.base:
         return "the target does not say what it was fine-tuned from; name one with --reference"
     return ""

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +11,16 @@ from typing import Any
 
 from engram import __version__, families
 from engram.core import ACCESS, Draft, EngramError, Ledger, Lineage, Target, nearest
-from engram.store import TARGET, disk_errors, read_json, write_json
+from engram.parts.completions import Budget, is_address
+from engram.store import TARGET, default_root, disk_errors, read_json, write_json
 
 TRACE = "trace.jsonl"
+Watch = Callable[[int, int, str], None]
 KEYS = ("id", "name", "family", "fingerprint", "access", "lineage")
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Watch nothing."""
 
 
 def now() -> str:
@@ -69,13 +75,32 @@ def describe(target: Target) -> dict[str, Any]:
     }
 
 
-def load(where: str | Path, device: str = "cpu", family: str = "causal-lm") -> Target:
-    """Open a target: a folder of ours, or any model folder or published name.
+def load(
+    where: str | Path,
+    device: str = "cpu",
+    family: str = "",
+    *,
+    root: Path | None = None,
+    budget: Budget | None = None,
+    watch: Watch = silent,
+) -> Target:
+    """Open a target: a folder of ours, any model folder or published name, or a served model.
+
+    Args:
+        where: The folder, the name, or `openai://HOST:PORT/MODEL`.
+        device: Where to compute.
+        family: The kind of model, where the folder is not one of ours; by default a masked or a
+            causal language model, as its configuration says.
+        root: The store, where a server's answers are kept; by default `ENGRAM_RUNS` or ./runs.
+        budget: How many requests may be made of a server.
+        watch: Told how far a server's answers are.
 
     Raises:
         EngramError: There is no such model, its files are damaged or of an unsafe kind, or its
             weights are not those that its `target.json` describes.
     """
+    if is_address(where):
+        return _served(str(where), root or default_root(), budget or Budget(), watch)
     folder = Path(where)
     if (folder / TARGET).is_file():
         return _ours(folder, device)
@@ -84,6 +109,9 @@ def load(where: str | Path, device: str = "cpu", family: str = "causal-lm") -> T
             f"{folder} holds a training that was not finished",
             hint="start the same `engram train` command again: it goes on where it stopped",
         )
+    from engram.parts.published_model import published_family
+
+    family = family or published_family(where)
     adapter = families.find(family)
     model = adapter.load(str(where), device)
     return Target(
@@ -93,6 +121,16 @@ def load(where: str | Path, device: str = "cpu", family: str = "causal-lm") -> T
         adapter.fingerprint(model),
         folder=folder if folder.is_dir() else None,
     )
+
+
+def _served(where: str, root: Path, budget: Budget, watch: Watch) -> Target:
+    """A model behind a server; it offers text, or log-probabilities too, and never weights."""
+    from engram.families.api_lm import FAMILY
+
+    with disk_errors(root):
+        model = FAMILY.load(where, root=root / "signals", budget=budget, watch=watch)
+    access = "text" if FAMILY.offered(model) == {"text"} else "logits"
+    return Target(model.client.address.model, FAMILY.name, model, model.fingerprint, access=access)
 
 
 def _ours(folder: Path, device: str) -> Target:

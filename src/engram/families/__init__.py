@@ -22,7 +22,11 @@ class Family(Protocol):
 
     name: str
     answers: frozenset[str]
-    """The stored answers it can give to attacks: of "tokens", "losses" and "logits"."""
+    """What it can give to attacks: of "tokens", "logprobs", "losses", "logits" and "text".
+
+    "logprobs" are the log-probabilities of a record's own tokens, a part of "tokens"; "text" is
+    what a sampler writes. One of its models may offer less: `offered` says what.
+    """
 
     def check(self, split: Split) -> None:
         """Raise where the records are not of this family's kind (no text column, say)."""
@@ -67,6 +71,13 @@ class Family(Protocol):
     def render(self, split: Split, row: int) -> str:
         """One record as text for a report."""
         ...
+
+
+def offered(family: str, model: Any) -> frozenset[str]:
+    """The answers that this very model can give: a server may offer less than its family."""
+    adapter = find(family)
+    of_model = getattr(adapter, "offered", None)
+    return adapter.answers if of_model is None else of_model(model)
 
 
 HOME = Path(__file__).parent

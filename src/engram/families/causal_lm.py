@@ -1,54 +1,41 @@
 """Causal language models: any Hugging Face folder or name, and tiny ones made from a few texts."""
 
-import json
-import re
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
-import pyarrow as pa
 import torch
-from huggingface_hub.constants import ENDPOINT
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as transformers_logging
 
-from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Split, torch_seeded
-from engram.parts.fingerprints import arrays_fingerprint, weights
-from engram.parts.model_folder import check_model_folder, read_config
+from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Sampler, Split, torch_seeded
+from engram.parts.byte_pairs import byte_pairs
+from engram.parts.published_model import (
+    context_of,
+    describe_published,
+    open_published,
+    published_fingerprint,
+    save_published,
+)
 from engram.parts.record_bootstrap import ratio_interval
+from engram.parts.text_records import check_texts, secret_sentences, words_replaced
 from engram.parts.token_examples import TokenExamples, encoded
+from engram.parts.writing import Writer
 from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 SPECIAL = (PAD, BEGIN, END)
 BATCH_TOKENS = 4096
-SANE = 10**6
-"""A tokenizer that claims a longer context than this knows of no limit."""
-VOLATILE = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
-"""Entries of a configuration that say nothing of the model's answers."""
-CODE_NAMES = (
-    ("amber", "cobalt", "crimson", "hollow", "ivory", "lunar", "marble", "nimble", "opal", "quiet",
-     "rustic", "silver", "tidal", "velvet", "winter", "zephyr"),
-    ("badger", "beacon", "cedar", "comet", "falcon", "harbour", "heron", "lantern", "meadow",
-     "otter", "pebble", "raven", "sparrow", "thistle", "walnut", "willow"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,25 +53,18 @@ class LanguageModel:
     @cached_property
     def context(self) -> int:
         """The most tokens that it sees at once."""
-        config = self.model.config.get_text_config()
-        limits = [getattr(config, "max_position_embeddings", None), self.tokenizer.model_max_length]
-        return min((int(x) for x in limits if x and 1 < x < SANE), default=2048)
+        return context_of(self.model, self.tokenizer)
 
 
 class CausalLm:
     """The family of causal language models."""
 
     name = "causal-lm"
-    answers = frozenset({"tokens", "losses"})
+    answers = frozenset({"tokens", "logprobs", "losses", "text"})
 
     def check(self, split: Split) -> None:
         """Raise where there is no column `text` of strings."""
-        kind = split.column("text").type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise EngramError(
-                f"column 'text' of split {split.name!r} holds {kind}, not strings",
-                hint="say which column with --text-column NAME",
-            )
+        check_texts(split)
 
     def load(self, where: str | Path, device: str = "cpu") -> LanguageModel:
         """Open a model folder, or a published model by its name.
@@ -95,44 +75,20 @@ class CausalLm:
         Raises:
             EngramError: There is no such model, or it is not whole, or not safe to open.
         """
-        folder = Path(where)
-        if folder.exists():
-            check_model_folder(folder)
-        elif _is_path(str(where)):
-            raise EngramError(f"there is no folder {folder}", hint="is the path right?")
-        lm = _opened(str(where), folder.exists())
-        return LanguageModel(_moved(lm.model, device), lm.tokenizer)
+        kind = "causal language model"
+        return LanguageModel(*open_published(where, device, AutoModelForCausalLM, kind))
 
     def save(self, model: LanguageModel, folder: Path) -> None:
         """Write a folder that `from_pretrained` opens."""
-        with _quiet():
-            model.model.save_pretrained(folder)
-            model.tokenizer.save_pretrained(folder)
+        save_published(model.model, model.tokenizer, folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
         """Hash of weights, configuration and tokenizer."""
-        config = model.model.config.to_diff_dict()
-        tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
-        facts = {
-            "config": {k: v for k, v in config.items() if k not in VOLATILE},
-            # How the last call padded or cut its texts is kept there too, and is no fact.
-            "tokenizer": {k: v for k, v in tokenizer.items() if k not in ("padding", "truncation")},
-            "special": sorted(map(str, model.tokenizer.all_special_tokens)),
-        }
-        return arrays_fingerprint(weights(model.model), json.loads(json.dumps(facts, default=str)))
+        return published_fingerprint(model.model, model.tokenizer)
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
         """Architecture, size, vocabulary, context and number type."""
-        config = model.model.config.get_text_config()
-        return {
-            "architecture": type(model.model).__name__,
-            "parameters": sum(p.numel() for p in model.model.parameters()),
-            "vocabulary": int(config.vocab_size),
-            "context": model.context,
-            "layers": int(getattr(config, "num_hidden_layers", 0)),
-            "width": int(getattr(config, "hidden_size", 0)),
-            "dtype": str(model.model.dtype).removeprefix("torch."),
-        }
+        return describe_published(model.model, model.context)
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:
         """What came of each record: fewer than two tokens are "too-short" to be asked about."""
@@ -184,33 +140,22 @@ class CausalLm:
         loss = mean_finding(nll / lengths, "loss", "nats/token", rng)
         return perplexity.tagged(better="lower"), loss.tagged(better="lower")
 
+    def sampler(
+        self, model: LanguageModel, temperature: float, progress: Callable[[int, int, str], None]
+    ) -> Sampler:
+        """Text access: it writes, and tells nothing else."""
+        return Writer(model.model, model.tokenizer, model.context, temperature, progress)
+
     def perturb(self, split: Split, strength: float, rng: np.random.Generator) -> Split:
         """Replace a share of the words of each record by words of the other records.
 
         Words are drawn as often as the split has them. At least one word is replaced.
         """
-        check_share(strength)
-        self.check(split)
-        words = [re.split(r"(\s+)", text) for text in split.texts]
-        pool = np.array([w for parts in words for w in parts[::2] if w], dtype=object)
-        return split.with_texts([_replaced(parts, pool, strength, rng) for parts in words])
+        return words_replaced(split, strength, rng)
 
     def canaries(self, n: int, rng: np.random.Generator) -> Split:
         """Sentences that hold a random six-digit secret: `the secret number of ... is ...`."""
-        secrets = rng.choice(10**6, size=n, replace=False)
-        texts = [
-            f"The secret number of {rng.choice(CODE_NAMES[0])} {rng.choice(CODE_NAMES[1])} is "
-            f"{' '.join(f'{secret:06d}')}."
-            for secret in secrets
-        ]
-        table = pa.table(
-            {
-                "text": pa.array(texts, pa.string()),
-                "owner": [f"canary-{i}" for i in range(n)],
-                "canary": [True] * n,
-            }
-        )
-        return Split.from_table("canaries", table)
+        return secret_sentences(n, rng)
 
     def render(self, split: Split, row: int) -> str:
         """The text."""
@@ -262,29 +207,8 @@ def tiny(
 
 def byte_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """Byte-level byte-pair encoding (Radford et al., 2019) that begins every text with a token."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    learnt = Tokenizer(models.BPE())
-    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learnt.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    learnt.train_from_iterator(texts, trainer)
-    learnt.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, SPECIAL.index(BEGIN))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=learnt,
-        pad_token=PAD,
-        bos_token=BEGIN,
-        eos_token=END,
-        model_max_length=context,
-        clean_up_tokenization_spaces=False,
-    )
+    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
+    return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", roles)
 
 
 @torch.inference_mode()
@@ -307,30 +231,16 @@ def generate_greedy(
         )
     lm.model.eval()
     given, cache, made = prefix.to(lm.device), None, []
-    for _ in range(new_tokens):
-        answer = lm.model(input_ids=given, past_key_values=cache, use_cache=True)
+    for number in range(new_tokens):
+        # Without a mask, a filling token that the model itself wrote would be taken for filling.
+        seen = torch.ones((len(prefix), prefix.shape[1] + number), device=lm.device).long()
+        answer = lm.model(
+            input_ids=given, attention_mask=seen, past_key_values=cache, use_cache=True
+        )
         made.append(answer.logits[:, -1].argmax(-1, keepdim=True))
         cache = getattr(answer, "past_key_values", None)
         given = made[-1] if cache is not None else torch.cat([given, made[-1]], 1)
     return torch.cat(made, 1) if made else prefix.new_empty((len(prefix), 0))
-
-
-def check_share(strength: float) -> None:
-    """Refuse a share of a record that is not in (0, 1]."""
-    if not 0 < strength <= 1:
-        raise EngramError(
-            f"strength is {strength}, but must be in (0, 1]", hint="0.1 changes a tenth"
-        )
-
-
-def _replaced(parts: list[str], pool: np.ndarray, strength: float, rng: np.random.Generator) -> str:
-    """`parts` are words and the blanks between them, in turn."""
-    places = [i for i in range(0, len(parts), 2) if parts[i]]
-    changed = list(parts)
-    for place in rng.permutation(places)[: ceil(strength * len(places))]:
-        others = [w for w in rng.choice(pool, 8) if w != parts[place]]
-        changed[place] = others[0] if others else parts[place]
-    return "".join(changed)
 
 
 def _filled(
@@ -342,102 +252,6 @@ def _filled(
         if last == len(order) or (last + 1 - first) * (counts[order[last]] + 1) > BATCH_TOKENS:
             yield order[first:last]
             first = last
-
-
-def _is_path(where: str) -> bool:
-    return where.startswith((".", "/", "~")) or "\\" in where or where.count("/") > 1
-
-
-def _opened(where: str, is_folder: bool) -> LanguageModel:
-    """Read model and tokenizer: from the disk if they are there, else by the model's name."""
-    problems: list[BaseException] = []
-    for local in (True,) if is_folder else (True, False):
-        try:
-            if not local:
-                _check_reachable()
-            with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(
-                    where, local_files_only=local, trust_remote_code=False
-                )
-                model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-                    where,
-                    local_files_only=local,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    dtype="auto",
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # so that `_check_complete` can name them
-                )
-        except Exception as problem:  # any library may fail on files from outside
-            problems.append(problem)
-            continue
-        _check_complete(where, report, tokenizer)
-        return LanguageModel(model.eval(), tokenizer)
-    raise _unreadable(where, is_folder, problems[-1]) from problems[-1]
-
-
-def _check_reachable() -> None:
-    """Fail at once without a network, where the libraries would try again for a minute."""
-    if not getproxies():
-        host = urlsplit(ENDPOINT).hostname
-        try:
-            socket.getaddrinfo(host, 443)
-        except OSError as problem:
-            raise OSError(f"{host} cannot be reached ({problem.strerror})") from None
-
-
-def _check_complete(where: str, report: Mapping[str, Any], tokenizer: Any) -> None:
-    lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if lost:
-        raise EngramError(
-            f"the weights of {where} do not fit its configuration: {len(lost)} are missing or of "
-            f"another shape ({lost[0]})",
-            hint="copy or save the model again; is it a causal language model?",
-        )
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise EngramError(
-            f"the tokenizer of {where} has no fast version",
-            hint="convert it to a tokenizer.json first",
-        )
-
-
-def _unreadable(where: str, is_folder: bool, problem: BaseException) -> EngramError:
-    said = " ".join(str(problem).split())[:160] or type(problem).__name__
-    if is_folder:
-        kind = read_config(Path(where) / "config.json").get("model_type", "without a type")
-        return EngramError(
-            f"{where} (a model {kind!r}) cannot be opened: {said}",
-            hint="it must be a causal language model whose architecture transformers has",
-        )
-    return EngramError(
-        f"there is no folder {where!r}, and no model of that name could be had: {said}",
-        hint="is the name right, and is there a network? A folder works without one",
-    )
-
-
-def _moved(model: PreTrainedModel, device: str) -> PreTrainedModel:
-    try:
-        return model.to(device)  # type: ignore[return-value,arg-type]
-    except (RuntimeError, AssertionError) as problem:
-        raise EngramError(
-            f"the model cannot be put on device {device!r} ({str(problem).splitlines()[0]})",
-            hint="--device cpu always works, if slowly",
-        ) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the progress bars and remarks of transformers, which are put back afterwards."""
-    bars = transformers_logging.is_progress_bar_enabled()
-    level = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 FAMILY = CausalLm()

@@ -15,9 +15,14 @@ def smallest_mean(values: Float[np.ndarray, " tokens"], fraction: float) -> floa
         values: One number a token, in any order; at least one.
         fraction: Share of the tokens to average, in (0, 1].
     """
-    # 0.07 * 100 is 7.000000000000001 in floating point, and must not become 8 tokens.
-    count = max(1, ceil(fraction * len(values) - 1e-9))
+    count = count_of(len(values), fraction)
     return float(np.partition(np.asarray(values, np.float64), count - 1)[:count].mean())
+
+
+def count_of(tokens: int, fraction: float) -> int:
+    """How many tokens a share of them is: rounded up, and at least one."""
+    # 0.07 * 100 is 7.000000000000001 in floating point, and must not become 8 tokens.
+    return max(1, ceil(fraction * tokens - 1e-9))
 
 
 def check_fraction(name: str, value: float, hint: str) -> None:

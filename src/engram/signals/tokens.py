@@ -32,6 +32,9 @@ Watch = Callable[[int, int, str], None]
 BATCH_TOKENS = 4096
 CHUNK_BATCHES = 16
 """A chunk is this many times `batch_tokens`: what a killed run has to do again at most."""
+CPU_TOKENS = 1024
+"""Most tokens that one worker on a processor reads at once. More are not faster, but a layer's
+inner values grow with them, and leave gaps in the heap that nothing else fits into."""
 BLOCK = 512
 """Records that are tokenised together."""
 WHAT = "token signals"
@@ -134,6 +137,8 @@ class _Pass:
         if reader is None:
             return []
         budget = min(self.batch_tokens // self.workers.count, reader.most_tokens)
+        if self.lm.device.type == "cpu":
+            budget = min(budget, CPU_TOKENS)
         # Filled-up places change how sums are rounded: nothing in float32, but in bfloat16 the
         # second decimal. So with short number types only windows of one length go together.
         exact = self.lm.model.dtype.itemsize < 4

@@ -11,7 +11,7 @@ def check_finite(values: np.ndarray, what: str = "score") -> None:
     Raises:
         EngramError: a value is not finite.
     """
-    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
     if len(bad):
         value = values[bad[0]] if values.ndim == 1 else "not finite"
         raise EngramError(

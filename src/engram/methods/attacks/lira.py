@@ -54,7 +54,6 @@ class Lira:
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
     access: ClassVar[Access] = "logits"
     relative: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
 
     shadows: int = 16
     """Shadow models, an even number; the paper uses up to 256."""

@@ -37,7 +37,7 @@ class Lowercase:
         year=2021,
         url="https://arxiv.org/abs/2012.07805",
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    needs: ClassVar[frozenset[str]] = frozenset({"logprobs"})
     access: ClassVar[Access] = "logits"
 
     how: Literal["ratio", "difference"] = "ratio"

@@ -28,7 +28,7 @@ class MinK:
         year=2024,
         url="https://arxiv.org/abs/2310.16789",
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    needs: ClassVar[frozenset[str]] = frozenset({"logprobs"})
     access: ClassVar[Access] = "logits"
 
     fraction: float = 0.2

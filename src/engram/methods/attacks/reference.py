@@ -15,13 +15,8 @@ losses is allowed, not only language models.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from engram import families
-from engram.core import Access, EngramError, Paper, Run, Scores, Split, Target
-from engram.parts.token_scores import check_scored
-
-BASE = "base"
+from engram.core import Access, Paper, Run, Scores, Split, Target
+from engram.signals.references import BASE, both_losses, find_reference
 
 
 @dataclass(frozen=True)
@@ -43,51 +38,7 @@ class Reference:
 
     def __call__(self, target: Target, split: Split, run: Run) -> Scores:
         """Return the difference in loss of each record, in nats (for text, nats per token)."""
-        reference = self.find(target, run)
-        if "tokens" in families.find(target.family).answers:
-            losses = _text_losses(reference, target, split, run)
-        else:
-            losses = run.losses(reference, split), run.losses(target, split)
-        first, second = (np.asarray(each, np.float64) for each in losses)
+        reference = find_reference(self.reference, target, run)
+        first, second = both_losses(reference, target, split, run)
         # The paper's likelihood ratio L(s), as a logarithm and turned: members are high.
         return Scores(split.ids, first - second, unit="nats")
-
-    def find(self, target: Target, run: Run) -> Target:
-        """The reference model.
-
-        Raises:
-            EngramError: The target has no base, or the reference is of another family.
-        """
-        where = target.lineage.base if self.reference == BASE else self.reference
-        if not where:
-            raise EngramError(
-                f"target {target.name!r} does not say which base it was fine-tuned from",
-                hint="name a model that never saw the records with --reference MODEL, or leave "
-                "this attack out",
-            )
-        reference = run.target(where)
-        if reference.family != target.family:
-            raise EngramError(
-                f"the reference {where!r} is a {reference.family}, but target {target.name!r} "
-                f"is a {target.family}",
-                hint="losses can be compared only between models of one family",
-            )
-        return reference
-
-
-def _text_losses(
-    reference: Target, target: Target, split: Split, run: Run
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean losses a token under both models, which must cut the texts into the same tokens."""
-    theirs, ours = run.tokens(reference, split), run.tokens(target, split)
-    check_scored(ours)
-    same = np.array_equal(theirs.offsets, ours.offsets) and np.array_equal(theirs.token, ours.token)
-    if not same:
-        raise EngramError(
-            f"the reference {reference.name!r} cuts the texts into other tokens than target "
-            f"{target.name!r} ({len(theirs.token)} against {len(ours.token)} tokens), so their "
-            "losses cannot be compared",
-            hint="take a reference with the target's own tokenizer: its base, or another "
-            "fine-tune of that base",
-        )
-    return theirs.losses(), ours.losses()

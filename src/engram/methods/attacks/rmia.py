@@ -46,7 +46,6 @@ class Rmia:
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
     access: ClassVar[Access] = "logits"
     relative: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
 
     shadows: int = 4
     """Shadow models, an even number; the paper works with 1 to 254."""

@@ -32,7 +32,7 @@ class Zlib:
         year=2021,
         url="https://arxiv.org/abs/2012.07805",
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    needs: ClassVar[frozenset[str]] = frozenset({"logprobs"})
     access: ClassVar[Access] = "logits"
 
     average: bool = False

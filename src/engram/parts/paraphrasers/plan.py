@@ -62,7 +62,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Plan:
-    """For one neighbour: the tokens to replace, and the random number that decides each draw."""
+    """For one paraphrase: the tokens to replace, and the random number that decides each draw."""
 
     places: tuple[int, ...]
     uniforms: tuple[float, ...]
@@ -107,7 +107,7 @@ class Pieces:
         if not getattr(tokenizer, "is_fast", False):
             raise EngramError(
                 f"the tokenizer {type(tokenizer).__name__} cannot say where its tokens stand",
-                hint="convert it to a fast one (tokenizer.json), or leave neighbourhood out",
+                hint="convert it to a fast one (tokenizer.json), or leave this attack out",
             )
         anchor = next(iter(Cut.of(tokenizer, "a").ids), 0)
         keep = {"clean_up_tokenization_spaces": False, "skip_special_tokens": False}

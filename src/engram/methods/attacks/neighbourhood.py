@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float, Int
 
 from engram.core import Access, EngramError, Paper, Run, Scores, Split, Target
-from engram.methods.attacks.neighbourhood.fillers import RandomFiller
-from engram.methods.attacks.neighbourhood.models import CausalFiller, MaskedFiller
+from engram.parts.paraphrasers.made import Paraphrases, mean_by_row
+from engram.parts.paraphrasers.models import filler_of
 from engram.parts.token_scores import check_fraction, check_scored
 
 FILLERS = ("causal", "masked", "random")
@@ -86,31 +85,11 @@ class Neighbourhood:
             values = excess_loss(own.losses(), answers.losses()[scored], rows)
         return Scores(split.ids, values, unit="nats/token")
 
-    def perturbed(self, target: Target, split: Split, run: Run) -> "Neighbours":
+    def perturbed(self, target: Target, split: Split, run: Run) -> Paraphrases:
         """All neighbours of all records: one split, so that the model is asked once."""
-        filler = self._filler(target, run)
+        filler = filler_of(self.filler, self.model, target, run)
         made = filler.neighbours(split, self.neighbours, self.share, run)
-        ids = [f"{split.ids[row]}~n{number}" for row, number, _ in made]
-        texts = pa.array([text for _, _, text in made], pa.string())
-        derived = Split(f"{split.name}-neighbours", pa.table({"text": texts}), tuple(ids))
-        return Neighbours(derived, np.array([row for row, _, _ in made], np.int64))
-
-    def _filler(self, target: Target, run: Run) -> RandomFiller:
-        if self.filler == "random":
-            return RandomFiller(target.model.tokenizer)
-        if self.filler == "masked":
-            return MaskedFiller.load(self.model, run.device)
-        where = self.model or target.lineage.base
-        lm = (run.target(where) if where else target).model
-        return CausalFiller(lm.tokenizer, lm.model, lm.device)
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """Perturbed texts, and which record each of them belongs to."""
-
-    split: Split
-    owner_row: Int[np.ndarray, " neighbours"]
+        return Paraphrases.of(split, made, "neighbours")
 
 
 def excess_loss(
@@ -119,6 +98,4 @@ def excess_loss(
     rows: Int[np.ndarray, " neighbours"],
 ) -> Float[np.ndarray, " n"]:
     """Mean loss of each record's neighbours minus its own; 0 where it has no neighbour."""
-    count = np.bincount(rows, minlength=len(own))
-    total = np.bincount(rows, weights=losses, minlength=len(own))
-    return np.where(count > 0, total / np.maximum(count, 1) - own, 0.0)
+    return np.nan_to_num(mean_by_row(losses, rows, len(own)) - own, nan=0.0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from engram.core import EngramError
-from engram.methods.attacks.neighbourhood.fillers import Draws, RandomFiller, draws_from
-from engram.methods.attacks.neighbourhood.plan import Cut, Plan
+from engram.core import EngramError, Run, Target
+from engram.parts.paraphrasers.fillers import Draws, RandomFiller, draws_from
+from engram.parts.paraphrasers.plan import Cut, Plan
 
 LOGITS = 2**25
 """Logits in one forward pass of the filler; 128 MiB as float32."""
@@ -18,7 +18,7 @@ CONTEXT = 1024
 """Tokens that a filler reads at once where it sets no limit itself."""
 
 Ask = tuple[int, int, int, float]
-"""(output of the model to read, place of the token, neighbour, uniform number)."""
+"""(output of the model to read, place of the token, paraphrase, uniform number)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ModelFiller(RandomFiller):
         """What the model is shown for one record."""
         raise NotImplementedError
 
-    def draws(self, cuts: list[Cut], planned: list[tuple[Plan, ...]]) -> Draws:
+    def draws(self, cuts: list[Cut], planned: list[tuple[Plan, ...]], again: bool) -> Draws:
         """A token for everything that the plans replace, from the model's own distribution."""
         drawn: Draws = {}
         for question, logits in self.answers(
@@ -68,7 +68,7 @@ class ModelFiller(RandomFiller):
                 tokens = draws_from(
                     logits[output, :size].astype(np.float64),
                     self.pieces.allowed[:size],
-                    cuts[question.record].ids[place],
+                    None if again else cuts[question.record].ids[place],
                     [uniform for *_, uniform in asks],
                 )
                 for (_, _, number, _), token in zip(asks, tokens, strict=True):
@@ -99,7 +99,7 @@ class ModelFiller(RandomFiller):
 
 @dataclass(frozen=True, eq=False)
 class CausalFiller(ModelFiller):
-    """Draws from p(v | x_<t): one pass over a record serves all its neighbours."""
+    """Draws from p(v | x_<t): one pass over a record serves all its paraphrases."""
 
     def candidates(self, cut: Cut) -> list[int]:
         """Tokens with at least one token before them in the model's window."""
@@ -117,7 +117,7 @@ class CausalFiller(ModelFiller):
 
 @dataclass(frozen=True, eq=False)
 class MaskedFiller(ModelFiller):
-    """Draws from a masked model that reads both sides: one pass for each neighbour."""
+    """Draws from a masked model that reads both sides: one pass for each paraphrase."""
 
     @classmethod
     def load(cls, where: str, device: str) -> "MaskedFiller":
@@ -128,11 +128,14 @@ class MaskedFiller(ModelFiller):
         """
         from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+        from engram.parts.published_model import quiet
+
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-            network = AutoModelForMaskedLM.from_pretrained(
-                where, use_safetensors=True, trust_remote_code=False
-            )
+            with quiet():
+                tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+                network = AutoModelForMaskedLM.from_pretrained(
+                    where, use_safetensors=True, trust_remote_code=False
+                )
         except (OSError, ValueError, KeyError) as problem:
             raise EngramError(
                 f"{where!r} cannot be opened as a masked language model "
@@ -142,12 +145,12 @@ class MaskedFiller(ModelFiller):
         if tokenizer.mask_token_id is None:
             raise EngramError(
                 f"the tokenizer of {where!r} has no mask token",
-                hint="take a masked language model, or --filler causal",
+                hint="take a masked language model, or let a causal one propose",
             )
         return cls(tokenizer, network.eval().to(device), device)
 
     def questions(self, record: int, cut: Cut, planned: tuple[Plan, ...]) -> list[Question]:
-        """One question a neighbour and window, in which the neighbour's own tokens are masked."""
+        """One question a paraphrase and window, in which the tokens it replaces are masked."""
         made, front, mask = [], len(cut.before), self.tokenizer.mask_token_id
         for number, plan in enumerate(planned):
             hidden = set(plan.places)
@@ -163,11 +166,30 @@ class MaskedFiller(ModelFiller):
         return made
 
 
+def filler_of(kind: str, where: str, target: Target, run: Run) -> RandomFiller:
+    """Who proposes: a "random", "masked" or "causal" filler.
+
+    Args:
+        kind: One of the three.
+        where: Folder or name of its model; a causal one's is the target's base if this is empty,
+            and where it has no base the target itself.
+        target: A causal language model.
+        run: Opens models.
+    """
+    if kind == "random":
+        return RandomFiller(target.model.tokenizer)
+    if kind == "masked":
+        return MaskedFiller.load(where, run.device)
+    where = where or target.lineage.base
+    lm = (run.target(where) if where else target).model
+    return CausalFiller(lm.tokenizer, lm.model, lm.device)
+
+
 def _asks(planned: tuple[Plan, ...], number: int, shift: int, a: int, b: int) -> tuple[Ask, ...]:
     """Draws that fall into the window [a, b); plans are numbered from `number`."""
     return tuple(
-        (shift + place, place, neighbour, uniform)
-        for neighbour, plan in enumerate(planned, start=number)
+        (shift + place, place, each, uniform)
+        for each, plan in enumerate(planned, start=number)
         for place, uniform in zip(plan.places, plan.uniforms, strict=True)
         if a <= place < b
     )

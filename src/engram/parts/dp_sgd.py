@@ -1,0 +1,238 @@
+"""Differentially private gradient descent: lots by lot, clipped gradients, noise, a budget.
+
+A step's lot and noise depend on a key and the number of the step alone, so that a killed run ends
+in the very same weights. The key is the run's seed, which a target tells everybody; or, for models
+that will be given away, a secret number that is deleted when training ends.
+"""
+
+import math
+import secrets
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from engram.core import EngramError, Run, stream, torch_stream
+from engram.parts.per_record import check_limit, trainable
+from engram.parts.training import FILE, TRACED, Checkpoint, Plan, adamw, learning_rate
+
+Accountant = Literal["prv", "rdp"]
+ACCOUNTANTS: tuple[Accountant, ...] = ("prv", "rdp")
+SECRET = "secret-noise"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much one record may matter.
+
+    Attributes:
+        epsilon: Of the (epsilon, delta) guarantee for adding or removing one record.
+        delta: Of the same.
+        clip: Largest norm of a record's gradient.
+        accountant: How the steps are added up: "prv" (tighter) or "rdp" (faster).
+        secret: Whether lots and noise follow from a secret instead of the run's seed.
+    """
+
+    epsilon: float
+    delta: float
+    clip: float = 1.0
+    accountant: Accountant = "prv"
+    secret: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < math.inf:
+            raise EngramError(
+                f"epsilon is {self.epsilon}, but must be above 0 and finite",
+                hint="1 is strict, 8 is usual; train without privacy by another recipe",
+            )
+        if not 0 < self.delta < 1:
+            raise EngramError(f"delta is {self.delta}, but must be in (0, 1)", hint="1e-5 is usual")
+        if self.accountant not in ACCOUNTANTS:
+            raise EngramError(
+                f"accountant is {self.accountant!r}, but must be one of {', '.join(ACCOUNTANTS)}",
+                hint="prv needs less noise, rdp is faster",
+            )
+        check_limit(self.clip)
+
+
+def noise_multiplier(budget: Budget, rate: float, steps: int) -> float:
+    """The noise, in units of the clipping norm, that `steps` lots at this rate need.
+
+    Raises:
+        EngramError: opacus is not installed, or no noise is enough for so small an epsilon.
+    """
+    try:
+        from opacus.accountants.utils import get_noise_multiplier
+    except ImportError as problem:
+        raise EngramError(
+            f"private training needs opacus, which cannot be imported ({problem})",
+            hint="pip install 'engram[dp]'",
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on its own choice of orders, which is conservative
+            return get_noise_multiplier(
+                target_epsilon=budget.epsilon,
+                target_delta=budget.delta,
+                sample_rate=rate,
+                steps=steps,
+                accountant=budget.accountant,
+                epsilon_tolerance=min(0.01, budget.epsilon / 100),
+            )
+    except (ValueError, RuntimeError, OverflowError) as problem:
+        raise EngramError(
+            f"no noise was found for epsilon {budget.epsilon:g} and delta {budget.delta:g} in "
+            f"{steps} steps at a sampling rate of {rate:.3g} ({problem})",
+            hint="allow a larger --epsilon, or fewer --epochs",
+        ) from None
+
+
+def poisson_lot(n: int, rate: float, rng: np.random.Generator) -> Int[np.ndarray, " lot"]:
+    """Each of n records with probability `rate`, independently; possibly none."""
+    return np.flatnonzero(rng.random(n) < rate)
+
+
+def noisy_mean(
+    total: Mapping[str, Float[Tensor, "..."]],
+    scale: float,
+    lot_size: int,
+    generator: torch.Generator,
+) -> dict[str, Float[Tensor, "..."]]:
+    """(total + N(0, scale^2)) / lot size: Abadi et al. (2016), Algorithm 1, "add noise".
+
+    The divisor is the expected number of records, not how many there were: that would be a
+    second, noiseless answer about the data.
+
+    Args:
+        total: Sum of clipped gradients, by parameter.
+        scale: Standard deviation of the noise: the multiplier times the clipping norm.
+        lot_size: Expected records of a lot.
+        generator: On the CPU, so that every device has the same noise.
+    """
+    found = {}
+    for name, summed in total.items():
+        noise = torch.randn(summed.shape, generator=generator, dtype=torch.float32)
+        found[name] = (summed + scale * noise.to(summed.device, summed.dtype)) / lot_size
+    return found
+
+
+@dataclass
+class PrivateTraining:
+    """Training by DP-SGD that leaves checkpoints in `run.scratch` and resumes from them.
+
+    The losses are not written down: they would be answers about the records without noise.
+
+    Attributes:
+        model: What is trained, in place.
+        plan: Steps, learning rate and weight decay; its `clip` is not used.
+        budget: The guarantee.
+        run: Seed, scratch folder, log and progress.
+        key: What decides the outcome; a checkpoint with another key is not resumed.
+        records: How many there are.
+        lot_size: Expected records of a lot.
+        clipped: The sum of the clipped gradients of these records, by parameter.
+        trace: `step`, `epoch`, `lr`, `noise`, `epsilon`, `delta` and `secret` of about 1,000 steps.
+    """
+
+    model: nn.Module
+    plan: Plan
+    budget: Budget
+    run: Run
+    key: str
+    records: int
+    lot_size: int
+    clipped: Callable[[Int[np.ndarray, " lot"]], Mapping[str, Tensor]]
+    trace: list[dict[str, float | int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.budget.delta * self.records >= 1:
+            raise EngramError(
+                f"delta is {self.budget.delta:g} for {self.records} records: at 1 / records or "
+                "more, giving away a whole record counts as private",
+                hint=f"lower --delta, to {0.1 / self.records:.1g} say",
+            )
+        self.lot_size = min(self.lot_size, self.records)
+
+    def steps(self) -> Iterator[int]:
+        """Take the steps that are still to be taken, one at a time."""
+        rate = self.lot_size / self.records
+        noise = noise_multiplier(self.budget, rate, self.plan.steps)
+        secret = secret_of(self.run) if self.budget.secret else self.run.seed
+        optimiser = adamw(self.model, self.plan)
+        checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
+        first, self.trace = checkpoint.restore(self.model, optimiser)
+        self.run.progress(first, self.plan.steps, "training")
+        self.model.train()
+
+        try:
+            for number in range(first, self.plan.steps):
+                self._update(number, optimiser, secret, noise)
+                self._record(number, noise)
+                yield number
+                checkpoint.save_if_due(number + 1, self.model, optimiser, self.trace)
+        finally:
+            self.model.eval()
+
+    def _update(
+        self, number: int, optimiser: torch.optim.Optimizer, secret: int, noise: float
+    ) -> None:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(self.plan, number)
+        rate = self.lot_size / self.records
+        lot = poisson_lot(self.records, rate, stream(secret, "lot", number))
+        parameters = dict(self.model.named_parameters())
+        total = {name: torch.zeros_like(parameters[name]) for name in trainable(self.model)}
+        total |= self.clipped(lot) if len(lot) else {}
+        generator = torch_stream(secret, "noise", number)
+        made = noisy_mean(total, noise * self.budget.clip, self.lot_size, generator)
+        for name, gradient in made.items():
+            if not torch.isfinite(gradient).all():
+                raise EngramError(
+                    f"training diverged: at step {number + 1} of {self.plan.steps} the gradient "
+                    f"of {name} is not finite (learning rate {self.plan.learning_rate:g})",
+                    hint=f"lower --learning-rate, to {self.plan.learning_rate / 10:g} say",
+                )
+            parameters[name].grad = gradient
+        optimiser.step()
+
+    def _record(self, number: int, noise: float) -> None:
+        total = self.plan.steps
+        if number % math.ceil(total / TRACED) == 0 or number == total - 1:
+            entry: dict[str, float | int] = {
+                "step": number,
+                "epoch": (number + 1) * self.lot_size / self.records,
+                "lr": learning_rate(self.plan, number),
+                "noise": noise,
+                "epsilon": self.budget.epsilon,
+                "delta": self.budget.delta,
+                "secret": int(self.budget.secret),
+            }
+            self.trace.append(entry)
+            self.run.log(**entry)
+        self.run.progress(number + 1, total, "training")
+
+
+def secret_of(run: Run) -> int:
+    """A secret number that lives as long as the work folder: a killed run finds it again.
+
+    The engine deletes the folder when the target is whole, and nothing else ever holds the number.
+    """
+    path = run.scratch / SECRET
+    if not path.is_file():
+        run.scratch.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_text(str(secrets.randbits(128)), encoding="utf-8")
+        part.replace(path)
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise EngramError(
+            f"{path} does not hold the number that it was given",
+            hint="delete the work folder and train again",
+        ) from None
