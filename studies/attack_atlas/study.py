@@ -25,7 +25,7 @@ from engram.stats import auc
 
 CHEAP: dict[str, dict[str, Any]] = {
     "neighbourhood": {"filler": "random", "neighbours": 5},
-    "spv-mia": {"paraphraser": "random-tokens", "paraphrases": 4, "prompt_count": 60},
+    "spv-mia": {"paraphraser": "random-tokens", "paraphrases": 3, "prompt_count": 40},
     "gradient-norm": {},
 }
 """Settings that keep an attack quick at this size."""
@@ -207,10 +207,10 @@ STUDY = Study(
         },
         "small": {
             "attacks": [],
-            "causal-lm": {"public": 150, "private": 160, "outside": 100, "base": SMALL_LM,
-                          "tune": {"learning_rate": 2e-3}, "ladder": [1, 4, 10], "shadows": 4},
-            "masked-lm": {"public": 150, "private": 160, "outside": 100, "base": SMALL_LM,
-                          "tune": {"learning_rate": 2e-3}, "ladder": [2, 8, 24], "shadows": 4},
+            "causal-lm": {"public": 120, "private": 120, "outside": 100, "base": SMALL_LM,
+                          "tune": {"learning_rate": 2e-3}, "ladder": [1, 6], "shadows": 4},
+            "masked-lm": {"public": 120, "private": 120, "outside": 100, "base": SMALL_LM,
+                          "tune": {"learning_rate": 2e-3}, "ladder": [2, 12], "shadows": 4},
             "classifier": {"private": 400, "outside": 200, "noise": 1.0, "ladder": [2, 12, 50],
                            "train": {"width": 64, "learning_rate": 3e-3}, "shadows": 16},
         },

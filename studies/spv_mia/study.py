@@ -242,7 +242,7 @@ STUDY = Study(
             "base": {**SMALL, "epochs": 8, "learning_rate": 1e-3},
             "filler": {**SMALL, "epochs": 4, "learning_rate": 1e-3},
             "tokens": 62, "gram": 8, "each": 500, "audited": 300,
-            "tune": {"epochs": 3, "batch_size": 16, "learning_rate": 5e-4},
+            "tune": {"epochs": 2, "batch_size": 16, "learning_rate": 5e-4},
             "candidate": {"epochs": 2, "batch_size": 4, "learning_rate": 2.5e-4},
             "spv": {"prompt_count": 500, "length": 62, "paraphrases": 10},
         },

@@ -71,6 +71,7 @@ def records():
         ("openai://example.org/api/v1/org/m", "https://example.org/api", "org/m"),
         ("openai://example.org/a%20b", "https://example.org", "a b"),
         ("openai://example.org", "https://example.org", ""),
+        ("openai://localhost//models/tiny/", "http://localhost", "/models/tiny"),
     ],
 )
 def test_addresses(where, base, model):

@@ -1,14 +1,15 @@
 """`label-only` against a loop over copies, and by hand on a threshold classifier."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from engram.core import EngramError, Split, Target
-from engram.families.estimator import EstimatorModel
+from engram.engine.run import EngineRun
 from engram.methods.attacks.label_only import LabelOnly, labels_of_answers, scored
-from engram.parts.estimators import KINDS
+from engram.methods.recipes.fit_estimator import FitEstimator
+from engram.stats import auc
 
 
 @dataclass(frozen=True)
@@ -106,22 +107,23 @@ def test_scored_by_hand():
     np.testing.assert_allclose(scored(own, np.array([0.0, 1.0, 0.5, 0.0])), [0, -1, 0.5, -2])
 
 
-def test_labels_of_an_estimator_may_be_any_whole_numbers(run):
-    fitted = KINDS["gaussian-nb"] if "gaussian-nb" in KINDS else None
-    assert KINDS
-    del fitted
-    split = Split.of("numbers", features=np.zeros((2, 1), np.float32), label=np.array([3, 7]))
-
-    class Two:
-        def logits(self, target, split):
-            return np.array([[0.0, 1.0], [2.0, 1.0]])
-
-    model = EstimatorModel.__new__(EstimatorModel)
-    object.__setattr__(model, "arrays", {"classes": np.array([3, 7])})
-    target = Target("e", "estimator", model, "e")
-    said, known = labels_of_answers.__wrapped__(target, split, Two())
-    np.testing.assert_array_equal(said, [7, 3])
+def test_catches_the_members_of_a_tree_that_fits_noise(tmp_path):
+    # Labels need not be 0, 1, 2, ...: the estimator's own classes are looked up.
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 3)).astype(np.float32)
+    labels = np.where(features[:, 0] + rng.normal(size=400) > 0, 7, 3)
+    both = Split.of("both", features=features, label=labels)
+    run = EngineRun(root=tmp_path, scratch=tmp_path)
+    model = FitEstimator("decision-tree")(both.take(range(200)), run).model
+    target = Target("tree", "estimator", model, "tree")
+    said, known = labels_of_answers(target, both.take(range(200)), run)
     np.testing.assert_array_equal(known, [3, 7])
+    np.testing.assert_array_equal(said, labels[:200])
+    values = LabelOnly(queries=10, strengths=(0.05, 0.1))(target, both, run).values
+    assert auc(values, np.arange(400) < 200, rng, resamples=50).low > 0.54
+    strange = Split.of("strange", features=features[:2], label=[3, 4])
+    with pytest.raises(EngramError, match="label 4, but target 'tree' knows only 3, 7"):
+        LabelOnly()(target, strange, run)
 
 
 def test_no_records_give_no_scores(classifier, line, borders):
@@ -134,11 +136,11 @@ def test_one_record_alone_gets_noise_of_scale_one(classifier, line, borders):
 
 
 def test_refuses(classifier, line, borders, split):
+    same = Split.of("same", features=np.ones((2, 2), np.float32), label=[0, 1])
     with pytest.raises(EngramError, match="no feature varies"):
-        same = line.take([0, 0])
-        LabelOnly()(classifier, replace(same, ids=("a", "b")), borders)
+        LabelOnly()(classifier, same, borders)
+    odd = Split.of("odd", features=line.matrix(), label=[0, 1, 1, 5])
     with pytest.raises(EngramError, match="has the label 5"):
-        odd = Split.of("odd", features=line.matrix(), label=[0, 1, 1, 5])
         LabelOnly()(classifier, odd, borders)
     with pytest.raises(EngramError, match="more than fit into memory") as caught:
         LabelOnly(queries=2**25)(classifier, line, borders)
@@ -153,8 +155,6 @@ def test_refuses(classifier, line, borders, split):
 
 
 def test_refuses_a_language_model(target, split, tmp_path):
-    from engram.engine.run import EngineRun
-
     run = EngineRun(root=tmp_path, scratch=tmp_path)
     with pytest.raises(EngramError, match="has no class logits"):
         LabelOnly()(target, split, run)

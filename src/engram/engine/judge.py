@@ -8,6 +8,7 @@ import numpy as np
 
 from engram import stats
 from engram.core import EngramError, Finding, Split, stream
+from engram.stats.ensemble import ENSEMBLE, ensemble
 
 FPRS = (0.001, 0.01, 0.05)
 
@@ -23,6 +24,8 @@ class Judgement:
     not_measured: list[str]
     sign: float
     """-1 where the headline attack's scores point away from the members."""
+    ensemble: list[dict[str, Any]]
+    """Findings about all attacks together, weighed on one half and judged on the other."""
 
 
 def look_at_split(members: Split, outsiders: Split, seed: int) -> stats.SplitAudit:
@@ -62,7 +65,33 @@ def judge(
     }
     verdict = _verdict(best, headline["findings"], audit.verdict, audit.reason)
     sign = -1.0 if best.turned else 1.0
-    return Judgement(split_audit, headline, attacks, verdict, _missing(attacks, fair), sign)
+    together = _ensemble(scores, is_member, owners, seed)
+    missing = _missing(attacks, fair)
+    return Judgement(split_audit, headline, attacks, verdict, missing, sign, together)
+
+
+def _ensemble(
+    scores: Mapping[str, np.ndarray],
+    is_member: np.ndarray,
+    owners: Sequence[str] | None,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """What all attacks together find; nothing to say where there is but one."""
+    if len(scores) < 2:
+        return []
+    rng = stream(seed, "ensemble")
+    try:
+        found = ensemble(scores, is_member, rng, owners)
+    except EngramError as problem:  # too few records to learn on one half
+        missing = Finding.missing("AUC", str(problem), n=len(is_member))
+        return [missing.tagged(method=ENSEMBLE, split="records").to_json()]
+    rows = np.flatnonzero(found.judged_on).tolist()
+    theirs = None if owners is None else [owners[row] for row in rows]
+    judged = is_member[found.judged_on]
+    findings = [stats.auc(found.values, judged, rng, owners=theirs).tagged(note=found.note)]
+    findings += [stats.tpr_at_fpr(found.values, judged, fpr) for fpr in FPRS]
+    where = "other half of the records"
+    return [f.tagged(method=ENSEMBLE, split=where).to_json() for f in findings]
 
 
 def sentence(reason: str) -> str:

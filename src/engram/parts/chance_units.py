@@ -86,3 +86,17 @@ def matched(
         inside.append(sides[0][:pairs])
         outside.append(sides[1][:pairs])
     return np.concatenate([[], *inside]).astype(int), np.concatenate([[], *outside]).astype(int)
+
+
+def halves(
+    cluster: Int[np.ndarray, " n"], side: Bool[np.ndarray, " n"], rng: np.random.Generator
+) -> Bool[np.ndarray, " n"]:
+    """True for the records of a random half of the clusters of each side.
+
+    A cluster is on one side; of an odd number the half is the smaller one.
+    """
+    chosen = np.zeros(int(cluster.max()) + 1 if len(cluster) else 0, bool)
+    for value in (True, False):
+        mine = rng.permutation(np.unique(cluster[side == value]))
+        chosen[mine[: len(mine) // 2]] = True
+    return chosen[cluster]

@@ -82,8 +82,8 @@ class Address:
             raise _bad_address(where, "there is more than a host and a model in it")
         scheme = SCHEMES[parts.scheme] or ("http" if is_loopback(host) else "https")
         before, _, after = parts.path.partition("/v1/")
-        path, model = (before, after) if after else ("", parts.path)
-        model = unquote(model).strip("/")
+        path, model = (before, after) if after else ("", parts.path[1:])
+        model = unquote(model).rstrip("/")  # at the front it may be a path's own
         name = f"[{host}]" if ":" in host else host
         base = f"{scheme}://{name}{'' if port is None else f':{port}'}{path.rstrip('/')}"
         return cls(base, model)

@@ -199,8 +199,8 @@ def _models(client: Client) -> list[str]:
     try:
         found = client.ask("models", None, "which models it has", tries=2).get("data")
     except RefusedError as refusal:
-        if refusal.status in (404, 405, 501):
-            return []
+        if refusal.status in (404, 405) or refusal.status >= 500:
+            return []  # it need not say which; whether it has this one, the probe tells
         raise
     names = [m.get("id") for m in found if isinstance(m, dict)] if isinstance(found, list) else []
     names = [str(name)[:200] for name in names]

@@ -116,7 +116,7 @@ class _Pass:
                     reader = Reader.of(self.lm.model, chunk.trial())
                 # The next chunk is handed out before the last one is collected, so that no
                 # worker stands still while another finishes.
-                waiting.append(_Asked(chunk, self._hand_out(chunk, reader, pool)))
+                waiting.append(self._hand_out(chunk, reader, pool))
                 if len(waiting) > 1:
                     done = self._collect(waiting.popleft())
             while waiting:
@@ -131,11 +131,10 @@ class _Pass:
         alone = any(word in str(rope) for word in ("dynamic", "longrope"))
         return Workers.on(self.lm.device, alone=alone)
 
-    def _hand_out(
-        self, chunk: Chunk, reader: Reader | None, pool: ThreadPoolExecutor
-    ) -> list[tuple[Batch, Future[TokenRows]]]:
+    def _hand_out(self, chunk: Chunk, reader: Reader | None, pool: ThreadPoolExecutor) -> "_Asked":
+        asked = _Asked.of(chunk)
         if reader is None:
-            return []
+            return asked
         budget = min(self.batch_tokens // self.workers.count, reader.most_tokens)
         if self.lm.device.type == "cpu":
             budget = min(budget, CPU_TOKENS)
@@ -147,22 +146,20 @@ class _Pass:
         batches = sorted(
             chunk.batches(max(1, budget), exact=exact), key=lambda batch: -batch.tokens.size
         )
-        return [(batch, pool.submit(reader.read, batch)) for batch in batches]
+        asked.answers.extend(pool.submit(asked.read, reader, batch) for batch in batches)
+        return asked
 
     def _collect(self, asked: "_Asked") -> Done:
-        """Put the scores of a chunk in order, and store them."""
-        chunk, size = asked.chunk, int(asked.chunk.scored.sum())
-        found = TokenRows.empty(size)
-        columns = {"token": np.empty(size, np.int32)}
-        before, after, total = chunk.before.records, chunk.after.records, len(self.split)
-        for number, (batch, answer) in enumerate(asked.batches):
-            self.progress(before + (after - before) * number // len(asked.batches), total, WHAT)
-            columns["token"][batch.places] = batch.answers
-            for mine, its in zip(found.columns(), answer.result().columns(), strict=True):
-                mine[batch.places] = its
+        """Wait for the scores of a chunk, and store them."""
+        chunk, total = asked.chunk, len(self.split)
+        before, after = chunk.before.records, chunk.after.records
+        for number, answer in enumerate(asked.answers):
+            self.progress(before + (after - before) * number // len(asked.answers), total, WHAT)
+            answer.result()
+        found = asked.found
         self._check_numbers(chunk, found)
         np.maximum(found.logprob, IMPOSSIBLE, out=found.logprob)
-        columns.update((f.name, getattr(found, f.name)) for f in fields(found))
+        columns = {"token": asked.token} | {f.name: getattr(found, f.name) for f in fields(found)}
         self.store.append(columns, chunk.ends, chunk.after)
         return chunk.after
 
@@ -189,10 +186,28 @@ class _Pass:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A chunk whose batches are being read."""
+    """A chunk whose batches are being read, and the columns that they fill.
+
+    The columns are made before any batch is read. If each worker kept its answers until the whole
+    chunk is there, they would lie between the large blocks of its heap, which then grows.
+    """
 
     chunk: Chunk
-    batches: list[tuple[Batch, Future[TokenRows]]]
+    token: Int[np.ndarray, " n"]
+    found: TokenRows
+    answers: list[Future[None]]
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> "_Asked":
+        size = int(chunk.scored.sum())
+        return cls(chunk, np.empty(size, np.int32), TokenRows.empty(size), [])
+
+    def read(self, reader: Reader, batch: Batch) -> None:
+        """Score a batch, in a worker; no two batches have a place in common."""
+        self.token[batch.places] = batch.answers
+        rows = reader.read(batch)
+        for mine, its in zip(self.found.columns(), rows.columns(), strict=True):
+            mine[batch.places] = its
 
 
 def tokenised(tokenizer: Any, split: Split, first: int = 0) -> Iterator[Int[np.ndarray, " _"]]:

@@ -70,9 +70,9 @@ class LabelOnly:
 
     def __call__(self, target: Target, split: Split, run: Run) -> Scores:
         """Return the share of copies that keep the label; 2 less where the label is wrong."""
-        own = right(target, split, run)
         if not len(split):
             return Scores(split.ids, np.zeros(0), unit="share of queries")
+        own = right(target, split, run)
         answers = right(target, self.copies(target, split, run), run)
         share = answers.reshape(len(split), -1).mean(axis=1)
         return Scores(split.ids, scored(own, share), unit="share of queries")

@@ -78,7 +78,7 @@ class QuantileRegression:
                 hint="name a file of them with --population F, or leave this attack out",
             )
         public = self.public(target, split, run)
-        kind = RecordFeatures.like(public)
+        kind = RecordFeatures.like(public.only([c for c in public.columns if c in split.columns]))
         known, asked = (self._phi(target, each, run) for each in (public, split))
         train, rows = (self._features(kind, target, each, run) for each in (public, split))
         rng = run.stream("quantile-regression")

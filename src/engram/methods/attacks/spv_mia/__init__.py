@@ -136,21 +136,25 @@ class SpvMia:
         if noisy:
             target.require("weights", "spv-mia with noise in the embeddings")
         check_scored(run.tokens(target, split))
-        reference = self.compared_with(target, split, run)
+        reference = self.opened(target, split, run)
         made = None if noisy or not self.variation else self.paraphrased(target, split, run)
+        if reference is not None and self.reference == SELF_PROMPT:
+            # Last, for it is dear: by now every mistake in the other fields has been told.
+            where = self.base or target.lineage.base
+            reference = self._self_prompt.reference(where, reference, target, split, run)
         models = [target] if reference is None else [target, reference]
         peaks = [
             peak(self._likelihoods(model, target, split, made, run), self.space, self.variation)
             for model in models
         ]
-        return Scores(split.ids, calibrated(peaks[0], *peaks[1:]), unit=unit)
+        return Scores(split.ids, calibrated(*peaks), unit=unit)
 
-    def compared_with(self, target: Target, split: Split, run: Run) -> Target | None:
-        """The reference model, which must cut texts into the target's own tokens.
+    def opened(self, target: Target, split: Split, run: Run) -> Target | None:
+        """The model that is compared with, or the base that is to become it.
 
         Raises:
             EngramError: It is the base, or made from it, and nobody knows the base; it is of
-                another kind than the target; or it has another tokenizer.
+                another kind than the target; or it cuts texts into other tokens.
         """
         if self.reference == NONE:
             return None
@@ -164,9 +168,7 @@ class SpvMia:
             )
         found = find_reference(where, target, run)
         check_same_tokens(found, target, split)
-        if self.reference != SELF_PROMPT:
-            return found
-        return self._self_prompt.reference(where, found, target, split, run)
+        return found
 
     def paraphrased(self, target: Target, split: Split, run: Run) -> Paraphrases:
         """All paraphrases of all texts: one split, so that each model is asked once."""
