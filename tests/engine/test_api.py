@@ -18,6 +18,7 @@ from engram.engine import EngineRun, audit, load
 from engram.engine.plan import plan_audit, plan_measure
 from engram.families.api_lm import FAMILY
 from engram.methods.attacks.loss import Loss
+from engram.methods.attacks.reference import Reference
 from engram.methods.measures.verbatim_continuation import VerbatimContinuation
 from engram.parts import served_model
 from engram.parts.completions import Budget
@@ -97,7 +98,10 @@ def test_a_reference_may_be_served_too(served, there, lms, tmp_path):
         target, run = there()
         assert run.target(other.base).family == "api-lm"
         reference = run.losses(run.target(other.base), records)
-        assert (reference != run.losses(target, records)).all()
+        own = run.losses(target, records)
+        assert (reference != own).all()
+        scores = Reference(other.base)(target, records, run)
+        np.testing.assert_array_equal(scores.values, reference - own)
         assert run.budget.spent == len(served.asked) + len(other.asked)
 
 

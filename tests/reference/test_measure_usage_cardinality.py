@@ -78,11 +78,11 @@ def unaudited(monkeypatch):
 @pytest.mark.parametrize("truth", [0.0, 0.3, 1.0])
 def test_the_interval_covers_the_share_that_was_used(truth, unaudited):
     hits = 0
-    for seed in range(40):
+    for seed in range(20):
         splits, run = scene(truth, seed, n=60)
         (found,) = UsageCardinality(suspect="file")(MODEL, splits, run)
         hits += found.low <= truth <= found.high
-    assert hits >= 40 * 0.95 - 3 * np.sqrt(40 * 0.95 * 0.05)
+    assert hits >= 20 * 0.95 - 3 * np.sqrt(20 * 0.95 * 0.05)
 
 
 def test_a_set_from_a_file():

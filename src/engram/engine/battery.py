@@ -27,6 +27,9 @@ JOINING: dict[str, tuple[str, ...]] = {
 }
 """Attacks that join a battery when what they need is given: shadow models cost training, and
 others need records that nobody but the user has."""
+PREFERRED: dict[str, dict[str, Any]] = {"spv-mia": {"space": "log", "variation": False}}
+"""Fields of attacks that join: in our study the plain log-ratio of target and self-prompt reference
+beat the paper's score, and asks for no paraphrases. `--attacks spv-mia` is the paper's."""
 MEASURES = (
     "generalisation-gap",
     "perplexity",
@@ -85,7 +88,9 @@ def choose_battery(
         )
     _check_used(common, wanted)
     for name in wanted:
-        attack = make("attacks", name, {**_own(name, common), **settings.get(name, {})})
+        preferred = {} if attacks else PREFERRED.get(name, {})
+        given = {**preferred, **_own(name, common), **settings.get(name, {})}
+        attack = make("attacks", name, given)
         if reason := unsuited(attack, target) or _without_base(attack, target, run):
             if attacks:
                 raise EngramError(
@@ -154,6 +159,8 @@ def _as_kind(what: str, value: Any, kind: type) -> Any:
 
 RECORDS = ("population", "prompts", "prefix", "corpus")
 """Fields of attacks that name records."""
+OWN_BASE, NONE = ("base", "self-prompt"), "none"
+"""What attacks call a reference that is the target's own base or made from it, and no reference."""
 
 
 def reference_prints(methods: Mapping[str, Any], target: Target, run: EngineRun) -> dict[str, str]:
@@ -161,13 +168,13 @@ def reference_prints(methods: Mapping[str, Any], target: Target, run: EngineRun)
     found = {}
     for name, method in methods.items():
         for key in RECORDS:
-            if where := getattr(method, key, ""):
-                with suppress(EngramError):  # a word of the method's own, such as "none"
+            if (where := getattr(method, key, "")) not in ("", NONE):
+                with suppress(EngramError):  # the attack itself will say what is wrong
                     found[f"{name} {key}"] = run.records(where, target).fingerprint
     for name, method in methods.items():
         where = getattr(method, "reference", "") or getattr(method, "model", "")
-        where = target.lineage.base if where == "base" else where
-        if where:
+        where = target.lineage.base if where in OWN_BASE else where
+        if where not in ("", NONE):
             try:
                 found[name] = run.target(where).fingerprint
             except EngramError:  # not a causal model of ours (a masked filler): its name must do
@@ -188,7 +195,9 @@ def unsuited(method: Any, target: Target) -> str:
         return "the target does not carry the recipe that shadow models would be trained by"
     if missing := [key for key in getattr(method, "requires", ()) if not getattr(method, key)]:
         return f"it needs records that the target never saw; name them with --{missing[0]}"
-    if getattr(method, "reference", "") == "base" and not target.lineage.base:
+    if getattr(method, "reference", "") in OWN_BASE and not (
+        target.lineage.base or getattr(method, "base", "")
+    ):
         return "the target does not say what it was fine-tuned from; name one with --reference"
     return ""
 

@@ -84,7 +84,8 @@ def plan_audit(
     common: Mapping[str, Any] = MappingProxyType({}),
 ) -> Plan:
     """What `audit` with the same arguments would ask of the server."""
-    chosen = choose_battery(target, run, battery, attacks, settings, common)
+    planted = any(members.canaries or ())
+    chosen = choose_battery(target, run, battery, attacks, settings, common, planted=planted)
     for side in (members, outsiders):
         families.find(target.family).check(side)
     columns = [column for column in members.columns if column in outsiders.columns]

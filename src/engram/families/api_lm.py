@@ -160,15 +160,14 @@ class ApiLm:
 
     def logprobs(self, model: ApiModel, split: Split) -> TokenSignals:
         """Log-probabilities of the tokens of every record, and nothing else of the signals."""
-        said = iter(model.ask(self.echoes(model, split)))
-        found = [next(said) if text else Echo((), ()) for text in split.texts]
-        offsets = np.cumsum([0, *(len(each.tokens) for each in found)], dtype=np.int64)
-        return TokenSignals(
-            split.ids,
-            offsets,
-            token_numbers([token for each in found for token in each.tokens]),
-            np.array([x for each in found for x in each.logprobs], np.float64),
-        )
+        said = model.ask(self.echoes(model, split))
+        tokens, numbers = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for text in split.texts:
+            echoed = next(said) if text else Echo((), ())
+            tokens.append(token_numbers(echoed.tokens))
+            numbers.append(np.array(echoed.logprobs, np.float64))
+        offsets = np.cumsum([len(each) for each in tokens], dtype=np.int64)
+        return TokenSignals(split.ids, offsets, np.concatenate(tokens), np.concatenate(numbers))
 
     def places(self, model: ApiModel, split: Split) -> list[tuple[int, Question[Next], str]]:
         """Row, question, and what really follows, for some word borders of every record.
@@ -266,7 +265,7 @@ class ServedWriter:
     ) -> list[str]:
         """Continue each prompt; the server is told a seed, and may or may not heed it."""
         asked = self.questions(prompts, tokens, rng)
-        said = iter(self.model.ask([q for q in asked if q is not None], "writing"))
+        said = self.model.ask([q for q in asked if q is not None], "writing")
         return [next(said).text if q is not None else "" for q in asked]
 
 

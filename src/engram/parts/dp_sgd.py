@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engram.core import EngramError, Run, stream, torch_stream
+from engram.core import EngramError, Run, stream, torch_seeded, torch_stream
 from engram.parts.per_record import check_limit, trainable
 from engram.parts.training import FILE, TRACED, Checkpoint, Plan, adamw, learning_rate
 
@@ -187,7 +187,8 @@ class PrivateTraining:
         lot = poisson_lot(self.records, rate, stream(secret, "lot", number))
         parameters = dict(self.model.named_parameters())
         total = {name: torch.zeros_like(parameters[name]) for name in trainable(self.model)}
-        total |= self.clipped(lot) if len(lot) else {}
+        with torch_seeded(secret, "dropout", number):
+            total |= self.clipped(lot) if len(lot) else {}
         generator = torch_stream(secret, "noise", number)
         made = noisy_mean(total, noise * self.budget.clip, self.lot_size, generator)
         for name, gradient in made.items():

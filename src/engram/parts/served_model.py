@@ -1,7 +1,7 @@
 """A language model behind a server: what it offers, whether it is still the same, its answers."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -242,8 +242,8 @@ class ApiModel:
     threads: int = 8
     positions: int = 8
 
-    def ask(self, questions: Sequence[Question[A]], what: str = "answers") -> list[A]:
-        """All answers, in order: from the store, or asked for and stored as they come.
+    def ask(self, questions: Sequence[Question[A]], what: str = "answers") -> Iterator[A]:
+        """All answers, in order, read from the store; what is missing is asked for first.
 
         Raises:
             EngramError: An answer cannot be had or used, or the model was exchanged meanwhile.
@@ -257,8 +257,7 @@ class ApiModel:
                 self.watch(done, len(missing), what)
             # Alone, as at the beginning: then the server adds up in the same order.
             self.check()
-        kept = [self._kept(question) for question in questions]
-        return [a if a is not None else self._put(q) for q, a in zip(questions, kept, strict=True)]
+        return map(self._stored, questions)
 
     def missing(self, questions: Iterable[Question[Any]]) -> list[Question[Any]]:
         """The questions that are not answered yet, each once."""
@@ -288,12 +287,11 @@ class ApiModel:
         self.answers.put(question.key, asdict(read))
         return read
 
-    def _kept(self, question: Question[A]) -> A | None:
-        found = self.answers.get(question.key)
+    def _stored(self, question: Question[A]) -> A:
         try:
-            return None if found is None else question.kind.kept(found, question.about)  # type: ignore
-        except EngramError:  # a damaged line: it is asked again
-            return None
+            return question.kind.kept(self.answers.get(question.key), question.about)  # type: ignore
+        except EngramError:  # a damaged line: it is asked for again
+            return self._put(question)
 
     def _exchanged(self, difference: str) -> EngramError:
         self.answers.void()

@@ -61,10 +61,11 @@ class LabelOnly:
             raise EngramError(
                 f"queries is {self.queries}, but must be at least 1", hint="25 is a good start"
             )
-        bad = [s for s in self.strengths if not (s > 0 and math.isfinite(s))]
-        if bad or not self.strengths:
+        numbers = [s for s in self.strengths if isinstance(s, int | float)]
+        bad = len(numbers) < len(self.strengths) or not all(0 < s < math.inf for s in numbers)
+        if bad or not numbers:
             raise EngramError(
-                f"strengths are {self.strengths}, but must be one or more numbers above 0",
+                f"strengths are {self.strengths!r}, but must be one or more numbers above 0",
                 hint="0.1 adds a tenth of each feature's standard deviation",
             )
 
