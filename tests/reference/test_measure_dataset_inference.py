@@ -17,7 +17,7 @@ from engram.methods.measures.dataset_inference import CONTROL, NAME, DatasetInfe
 from engram.methods.recipes.train_classifier import TrainClassifier
 from engram.parts.chance_units import halves
 from engram.parts.fair_sides import told_apart
-from engram.parts.membership_features import membership_features, of_logits
+from engram.signals.membership_features import membership_features, of_logits
 
 WORDS = ("river", "stone", "lamp", "winter", "letter", "garden", "window", "paper", "salt", "bell")
 

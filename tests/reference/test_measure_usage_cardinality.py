@@ -167,6 +167,13 @@ def test_records_that_the_model_cannot_be_asked_about_are_left_out(lms):
         UsageCardinality(suspect="none")(lm, splits, run)
 
 
+def test_a_file_of_records_of_another_width_is_an_error():
+    wide = Split.of("wide", features=np.zeros((5, 7), np.float32), label=np.zeros(5, int))
+    splits, run = scene(0.5, suspect=wide)
+    with pytest.raises(EngramError, match="have 4 features, but the model takes 7"):
+        UsageCardinality(suspect="file")(MODEL, splits, run)
+
+
 def test_a_file_of_other_columns_is_an_error():
     splits, run = scene(0.5, suspect=Split.of("texts", text=["a", "b"]))
     with pytest.raises(EngramError, match="no column 'label'"):

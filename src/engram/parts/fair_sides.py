@@ -3,6 +3,7 @@
 import numpy as np
 
 from engram.core import Split
+from engram.parts.labelled import features_of
 from engram.stats.split_audit import audit_split
 
 
@@ -11,15 +12,18 @@ def told_apart(one: Split, other: Split, rng: np.random.Generator) -> tuple[str,
 
     Both are "" where they cannot be told apart without the model.
     """
-    common = [column for column in one.columns if column in other.columns]
-    both = one.only(common).joined(other.only(common))
+    common = set(one.columns) & set(other.columns)
     records = None
     if "text" in common:
-        records = both.texts
+        records = one.texts + other.texts
     elif "features" in common:
-        records = both.matrix("features")
-    is_first = np.arange(len(both)) < len(one)
-    found = audit_split(records, is_first, both.owners, rng)
+        rows = features_of(one)
+        # Records of another width are refused here, with both widths in the message.
+        records = np.concatenate([rows, features_of(other, rows.shape[1])])
+    known = one.owners is not None and other.owners is not None
+    owners = (one.owners or ()) + (other.owners or ()) if known else None
+    is_first = np.arange(len(one) + len(other)) < len(one)
+    found = audit_split(records, is_first, owners, rng)
     if found.verdict == "inflated":
         return found.reason, ""
     return "", "" if found.verdict == "clean" else found.reason

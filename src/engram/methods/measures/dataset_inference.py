@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float, Int
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
 from engram.parts.chance_units import halves, units_of
 from engram.parts.fair_sides import told_apart
-from engram.parts.membership_features import membership_features
+from engram.signals.membership_features import membership_features
 from engram.stats.dataset_use import PermutationTest, fit_guess, permutation_test
 
 NAME, CONTROL = "p-value", "p-value of the control"

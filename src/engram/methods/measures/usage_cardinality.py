@@ -1,4 +1,4 @@
-"""How much of a set of records was used in training: none, a tenth, all of it?
+"""Tell how much of a set of records was used in training: none, a tenth, all of it.
 
 Guess of every record of the set whether it was used. The share of guesses that say yes is off,
 for the guess errs; but how often it errs is known from records whose membership is known, and
@@ -41,8 +41,8 @@ from engram.core import (
 )
 from engram.parts.chance_units import halves
 from engram.parts.fair_sides import told_apart
-from engram.parts.membership_features import membership_features
 from engram.parts.partition import groups
+from engram.signals.membership_features import membership_features
 from engram.stats.dataset_use import fit_guess, share_at_least, share_used
 from engram.stats.intervals import LEVEL
 
@@ -115,13 +115,13 @@ class UsageCardinality:
         suspect = _scorable(target, run.records(self.suspect, target))
         for split in known.values():
             check_disjoint(suspect, split)
+        asked = _ask(target, suspect, run)
         rng = run.stream("usage-cardinality", "split audit")
         refused, doubt = told_apart(suspect, known["outsiders"], rng)
         if refused:
             reason = f"the set is of another kind than the outsiders: {refused}"
             return Finding.missing(NAME, reason, len(suspect))
         sides = {name: _ask(target, split, run) for name, split in known.items()}
-        asked = _ask(target, suspect, run)
         if "members" not in sides:
             return self._at_least(asked, sides["outsiders"], doubt)
         return self._estimate(asked, sides, run, NAME, doubt)
