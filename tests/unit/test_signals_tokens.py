@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,8 @@ import torch
 from engram.core import SCORED, TOO_SHORT, EngramError, Split
 from engram.families.causal_lm import tiny
 from engram.signals import token_signals
+from engram.signals.body import Reader
+from engram.signals.tokens import CPU_TOKENS
 
 TEXTS = ("The river was low.", "", "a", "no capitals here at all " * 10)
 
@@ -113,3 +117,21 @@ def test_the_package_does_not_bring_torch():
 
     script = "import sys, engram.signals; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_worker_reads_few_tokens_at_once_and_keeps_no_answers(lm, tmp_path, monkeypatch):
+    split = Split.of("many", text=[f"{i} {TEXTS[0]}" for i in range(500)])
+    read, sizes, kept, most = Reader.read, [], [], []
+
+    def watched(reader, batch):
+        sizes.append(batch.tokens.size)
+        most.append(sum(rows() is not None for rows in kept))
+        rows = read(reader, batch)
+        kept.append(weakref.ref(rows))
+        return rows
+
+    monkeypatch.setattr(Reader, "read", watched)
+    token_signals(lm, split, tmp_path, target="x", batch_tokens=2**16)
+    assert len(sizes) > 4
+    assert max(sizes) <= CPU_TOKENS
+    assert max(most) <= torch.get_num_threads()
