@@ -285,9 +285,11 @@ The stronger the paraphrase, the more the variation is like no variation. What w
 paper's share most words of a text are in its paraphrases too, and the difference takes away
 most of what the target remembers. A better filler than ours may change that; it was not tried.
 
-The seconds below are those of the clock, on two cores that were busy with other work; a seed takes
-about 5 minutes of one core. The base (about 20 minutes of one core) and the masked model (about 5)
-are trained once and kept in the store; they are not in the seconds.
+The seconds below are those of the clock, on two cores that were busy with other work, and say
+little: seed 0 shared the cores with many others, and of seed 2, whose run was broken off once, most
+answers were found in the store. A seed takes about 5 minutes of one core. The base (about 20
+minutes of one core) and the masked model (about 5) are trained once and kept in the store; they are
+not in the seconds.
 """,
     run=run,
 )  # fmt: skip

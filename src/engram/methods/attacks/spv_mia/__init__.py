@@ -12,7 +12,8 @@ knows the kind of text but not the members.
 
 Both models see the same paraphrases: the text with a few short spans of words replaced by what a
 filler draws for them, or (paraphraser "embedding") with noise added to its embeddings and taken
-away from them.
+away from them. In our study the plain log-ratio of the two models (`space` log, no `variation`)
+is stronger than the paper's score, and needs no paraphrases.
 
 Differs from the paper: 1. Spans are filled token by token, each drawn given the original text
 around it (or before it, with the causal filler), where the paper samples whole spans from T5.
