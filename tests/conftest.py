@@ -108,7 +108,12 @@ class SlowRun:
         return Shadows(models, saw)
 
     def sampler(self, target, temperature=1.0):
-        return SlowSampler(target.model, temperature)
+        # The engine's own: tests/unit/test_writing.py holds it against the slow way.
+        from engram.parts.writing import Writer
+
+        self.asked.append("text")
+        lm = target.model
+        return Writer(lm.model, lm.tokenizer, CONTEXT, temperature)
 
     def records(self, where, target=None):
         return self.others[where]
@@ -121,30 +126,6 @@ class SlowRun:
 
     def progress(self, done, total, what):
         assert 0 <= done <= total, what
-
-
-@dataclass(frozen=True)
-class SlowSampler:
-    """Writes one token after another, each from the whole distribution."""
-
-    lm: object
-    temperature: float
-
-    def write(self, prompts, tokens, rng):
-        lengths = [tokens] * len(prompts) if isinstance(tokens, int) else list(tokens)
-        return [self.one(p, n, rng) for p, n in zip(prompts, lengths, strict=True)]
-
-    def one(self, prompt, length, rng):
-        import torch
-
-        ids = self.lm.tokenizer(prompt)["input_ids"]
-        first = len(ids)
-        for _ in range(min(length, CONTEXT - first)):
-            with torch.no_grad():
-                logits = self.lm.model(torch.tensor([ids])).logits[0, -1].double().numpy()
-            weights = np.exp((logits - logits.max()) / (self.temperature or 1e-9))
-            ids.append(int(rng.choice(len(weights), p=weights / weights.sum())))
-        return self.lm.tokenizer.decode(ids[first:])
 
 
 def shadow_model(target, number):
@@ -292,7 +273,22 @@ def base(lms) -> Target:
 @pytest.fixture
 def classifier() -> Target:
     """A linear classifier of arrays whose lineage names the base "base classifier"."""
-    return Target("linear", "classifier", None, "linear", lineage=Lineage(base="base classifier"))
+    lineage = Lineage(base="base classifier")
+    return Target("linear", "classifier", linear_model("linear"), "linear", lineage=lineage)
+
+
+def linear_model(fingerprint):
+    """A network that computes what `slow_logits` does."""
+    import torch
+
+    from engram.families.classifier import ClassifierModel
+    from engram.parts.networks import Layout
+
+    network = Layout("mlp", (4,), 3).build()
+    network.body = torch.nn.Linear(4, 3, bias=False)
+    weights = stream(0, fingerprint).normal(size=(4, 3)).astype(np.float32)
+    network.body.weight.data = torch.from_numpy(weights.T.copy())
+    return ClassifierModel(network.eval())
 
 
 @pytest.fixture

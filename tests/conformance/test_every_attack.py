@@ -8,22 +8,22 @@ import pytest
 from engram.catalog import entries
 from engram.core import ACCESS, EngramError, Scores, Split
 
-ANSWERS = {"causal-lm": {"tokens", "logprobs", "losses"}, "classifier": {"losses", "logits"}}
+ANSWERS = {
+    "causal-lm": {"tokens", "logprobs", "losses", "text"},
+    "classifier": {"losses", "logits"},
+}
 SETTINGS = {
     "Lira": {"shadows": 4},
     "QuantileRegression": {"population": "public"},
     "Recall": {"shots": 2, "shot_tokens": 8},
     "SpvMia": {"reference": "base", "paraphraser": "random-tokens", "paraphrases": 2},
-    "Samia": {"samples": 2, "words": 8},
 }
 """What an attack cannot do without, or what makes it quick on these slow stand-ins."""
-NOT_HERE = {("gradient-norm", "classifier"), ("quantile-regression", "classifier")}
-"""The stand-in for a classifier is no model: nothing to differentiate, or to predict with."""
 CASES = [
     pytest.param(entry.load(), family, id=f"{name}-{family}")
     for name, entry in entries("attacks").items()
     for family, answers in ANSWERS.items()
-    if entry.load().needs <= answers and (name, family) not in NOT_HERE
+    if entry.load().needs <= answers and family in getattr(entry.load(), "families", {family})
 ]
 pytestmark = pytest.mark.parametrize(("attack", "family"), CASES)
 
@@ -106,7 +106,7 @@ def test_does_not_see_owners_or_names(attack, victim, records, run):
 def test_asks_only_for_what_it_declares(attack, family, victim, records, run):
     made(attack)(victim, records, run)
     # A language model's losses are read off its token signals, so that they come with them.
-    allowed = set(attack.needs) | ({"tokens"} if family == "causal-lm" else set())
+    allowed = set(attack.needs) | ({"tokens", "text"} if family == "causal-lm" else set())
     assert run.asked or attack.access == "weights"
     assert set(run.asked) <= allowed
 

@@ -5,7 +5,10 @@ import pytest
 from engram.catalog import entries
 from engram.core import ACCESS, Finding
 
-ANSWERS = {"causal-lm": {"tokens", "losses"}, "classifier": {"losses", "logits"}}
+ANSWERS = {
+    "causal-lm": {"tokens", "logprobs", "losses", "text"},
+    "classifier": {"losses", "logits"},
+}
 CASES = [
     pytest.param(entry, family, id=f"{name}-{family}")
     for name, entry in entries("measures").items()
