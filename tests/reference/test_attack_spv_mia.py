@@ -285,7 +285,7 @@ def test_the_targets_own_texts_teach_the_reference(target, split, run, taught, l
     found = method(target, split.take([0, 1]), run)
     ((recipe, texts, _),) = taught
     rng = run.stream("spv-mia writing")
-    expected = [run.sampler(target).one("", 6, rng) for _ in range(3)]
+    expected = run.sampler(target).write([""] * 3, 6, rng)
     assert list(texts.texts) == [text for text in expected if text.strip()]
     assert (recipe.base, recipe.epochs, recipe.batch_size) == ("base", 2, 4)
     reference = run.fit(recipe, texts)

@@ -102,6 +102,16 @@ def test_nearly_one_hot_and_nearly_uniform_rows_keep_their_deviation(route, gap)
     assert_same(reduce_logits(logits, tokens, route=route), by_whole_logits(logits, tokens))
 
 
+@pytest.mark.parametrize("gap", [8.0, 9.5, 15.0])
+def test_many_equal_numbers_are_not_all_rounded_the_same_way(gap):
+    """Where the lanes of a processor are few, long sums of equal numbers would drift."""
+    pytest.importorskip("numba", reason="numba is not installed: pip install 'engram[fast]'")
+    logits = torch.zeros(2, 40_000)
+    logits[:, 11] += gap
+    tokens = torch.tensor([11, 12])
+    assert_same(reduce_logits(logits, tokens, route="numba"), by_whole_logits(logits, tokens))
+
+
 def test_large_offsets_cost_only_their_own_rounding(route):
     logits = torch.randint(-30, 30, (8, 500), generator=torch.Generator().manual_seed(1)).float()
     tokens = torch.arange(8)

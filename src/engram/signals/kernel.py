@@ -18,7 +18,7 @@ from numba import extending, types
 
 intrinsic: Any = extending.intrinsic
 
-BLOCK = 1024
+BLOCK = 256
 """Numbers summed in float32 (in many lanes) before the sum is added up in float64."""
 SMALLEST = np.float32(-87)
 """exp of less is taken as exp(-87) = 1e-38, still a normal number: no weight at all."""
