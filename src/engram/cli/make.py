@@ -57,6 +57,8 @@ class TrainOptions(ReadOptions):
     """Folder of the target; by default one in the store, named by its inputs."""
     holdout: float = 0.25
     """Share of owners (or records) to hold out for the audit, in [0, 1)."""
+    coins: bool = False
+    """Hold out each owner (or record) by a coin of its own: epsilon-lower-bound then shows more."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def train(args: list[str]) -> int:
         source=options.data,
         options=options.columns(),
         holdout=options.holdout,
+        coins=options.coins,
         out=options.out,
     )
     _tell_target(target, name, options.json)

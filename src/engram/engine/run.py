@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,12 @@ class EngineRun:
         from engram.engine.shadows import shadows
 
         return shadows(self, target, split, count, share)
+
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """Models trained as the target was, one on each split."""
+        from engram.engine.shadows import retrained
+
+        return retrained(self, target, splits, name)
 
     def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
         """Text access to a language model."""
