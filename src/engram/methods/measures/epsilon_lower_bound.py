@@ -31,6 +31,7 @@ import numpy as np
 from engram import families
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
 from engram.parts.chance_units import Units, matched, units_of
+from engram.signals.references import both_losses
 from engram.stats.epsilon import (
     NAME,
     Guesses,
@@ -141,7 +142,8 @@ class EpsilonLowerBound:
             return -loss, "by loss"
         try:
             base = self._base(target, run)
-            return np.asarray(run.losses(base, units.records), np.float64) - loss, "by reference"
+            first, second = both_losses(base, target, units.records, run)
+            return first - second, "by reference"
         except EngramError as problem:
             if self.score == "reference":
                 raise
