@@ -195,7 +195,9 @@ class EngineRun:
 
         everything = np.ones(len(split), bool)
         run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
-        return train_on(recipe, split, everything, run, source=split.name)
+        target = train_on(recipe, split, everything, run, source=split.name)
+        self.remember(target)
+        return target
 
     def shadows(self, target: Target, split: Split, count: int, share: float = 0.5) -> Shadows:
         """Models trained as the target was, on known shares of the records."""
