@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engram.core import Draft, EngramError, Run, Split, Target
+from engram.core import Draft, EngramError, Run, Split, Target, Validated
 from engram.parts.language_model import LanguageModel
 from engram.parts.observation import Monitor, Observer
 from engram.parts.text_records import check_texts
@@ -112,13 +112,20 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     check_not_empty(examples, split.name)
     epochs = Epochs(examples, recipe.batch_size, run)
     plan = recipe.plan(recipe.epochs * epochs.per_epoch)
-    key = key_of(recipe, run.seed, split.fingerprint, base.fingerprint)
+    aside = validation_of(run)
+    seen = (split, aside) if aside is not None else (split,)
+    key = key_of(recipe, run.seed, *(s.fingerprint for s in seen), base.fingerprint)
     training = Training(model, plan, run, key, epochs.per_epoch)
     loss = objective(lm, base.model, examples, run)
     observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
     observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
     model.to(base.model.model.dtype)
     return Draft(recipe.family, lm, tuple(training.trace))
+
+
+def validation_of(run: Run) -> Split | None:
+    """Records that may be looked at while training, and not learnt from; None without any."""
+    return run.validation if isinstance(run, Validated) else None
 
 
 def opened(recipe: Tuning, run: Run) -> Target:
