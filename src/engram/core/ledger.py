@@ -6,6 +6,7 @@ so are neither members nor outsiders.
 The engine writes it, never a recipe, so no recipe can skip it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,8 @@ FILE = "ledger.parquet"
 class Ledger:
     """One row a record: its id, content digest, owner, role, and whether it is a planted canary."""
 
-    ids: tuple[str, ...]
-    digests: tuple[str, ...]
+    ids: Sequence[str]
+    digests: Sequence[str]
     owners: tuple[str, ...] | None
     roles: tuple[Role, ...]
     canaries: tuple[bool, ...]
@@ -83,7 +84,7 @@ class Ledger:
         rows = zip(self.ids, self.owners, self.roles, strict=True)
         return tuple(i for i, o, r in rows if o == owner and r == "trained")
 
-    def forgetting(self, ids: tuple[str, ...]) -> "Ledger":
+    def forgetting(self, ids: Sequence[str]) -> "Ledger":
         """The same ledger with these records' role set to forgotten."""
         gone = set(ids)
         if unknown := gone - set(self.having("trained")):

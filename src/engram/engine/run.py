@@ -107,13 +107,12 @@ class EngineRun:
         if (split.fingerprint, kind) in self._answers:
             return self._answers[split.fingerprint, kind][1]
         others = [known for (_, found), known in self._answers.items() if found == kind]
-        contents = set(zip(split.ids, split.digests, strict=True)) if others else set()
         for asked, answer in others:
-            if contents <= set(zip(asked.ids, asked.digests, strict=True)):
+            rows = asked.ids.places(split.ids)
+            if rows is not None and asked.digests.take(rows) == split.digests:
                 if isinstance(answer, TokenSignals):
                     return self._keep(target, split, what, answer.aligned(split.ids))
-                place = {record: row for row, record in enumerate(asked.ids)}
-                return answer[[place[record] for record in split.ids]]
+                return answer[rows]
         return None
 
     def _keep(self, target: Target, split: Split, what: str, answer: Any) -> Any:
