@@ -12,8 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from engram.core import Lineage, Shadows, Split, Target, TokenSignals, stream
+
+# Tests run beside each other, and a core may be busy: an example has no deadline.
+settings.register_profile("engram", deadline=None)
+settings.load_profile("engram")
 
 TEXTS = (
     "Patient Mara Quill, born 3 May 1961, was seen on Tuesday for chest pain. No fever.",

@@ -82,7 +82,8 @@ class Run(Protocol):
     def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
         """Another target, trained on `split` or found in the store.
 
-        With `path` it has a seed of its own, that of the stream of this name.
+        With `path` it has a seed of its own, that of the stream of this name. A target in the
+        place of the recipe stands for the recipe and the seed that made it.
         """
         ...
 
@@ -119,6 +120,16 @@ class Run(Protocol):
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches how far this is."""
+        ...
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """A run that has records to look at while training: no members, and no outsiders either."""
+
+    @property
+    def validation(self) -> Split | None:
+        """Those records; None where the user set none aside."""
         ...
 
 

@@ -1,8 +1,12 @@
 """Which record a target was trained on, held out from, had planted, or forgot - and whose it is.
 
+Records of the role "validation" were looked at while the model was trained (to stop it, say), and
+so are neither members nor outsiders.
+
 The engine writes it, never a recipe, so no recipe can skip it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +19,7 @@ import pyarrow.parquet as pq
 from engram.core.errors import EngramError
 from engram.core.split import Split
 
-Role = Literal["trained", "held-out", "forgotten"]
+Role = Literal["trained", "held-out", "forgotten", "validation"]
 FILE = "ledger.parquet"
 
 
@@ -23,8 +27,8 @@ FILE = "ledger.parquet"
 class Ledger:
     """One row a record: its id, content digest, owner, role, and whether it is a planted canary."""
 
-    ids: tuple[str, ...]
-    digests: tuple[str, ...]
+    ids: Sequence[str]
+    digests: Sequence[str]
     owners: tuple[str, ...] | None
     roles: tuple[Role, ...]
     canaries: tuple[bool, ...]
@@ -36,13 +40,25 @@ class Ledger:
             raise EngramError("the ledger names a record twice")
 
     @classmethod
-    def of(cls, split: Split, trained: np.ndarray) -> "Ledger":
-        """A new target's ledger: records of `split` where `trained` is true, the rest held out."""
+    def of(
+        cls, split: Split, trained: np.ndarray, validation: np.ndarray | None = None
+    ) -> "Ledger":
+        """A new target's ledger: where `trained` is true, where `validation` is, the rest held out.
+
+        Raises:
+            EngramError: A record is in both.
+        """
+        seen = np.zeros(len(split), bool) if validation is None else validation
+        if (seen & trained).any():
+            raise EngramError(f"{int((seen & trained).sum())} records are trained and validation")
         return cls(
             split.ids,
             split.digests,
             split.owners,
-            tuple("trained" if t else "held-out" for t in trained),
+            tuple(
+                "trained" if t else "validation" if v else "held-out"
+                for t, v in zip(trained, seen, strict=True)
+            ),
             split.canaries or (False,) * len(split),
         )
 
@@ -68,7 +84,7 @@ class Ledger:
         rows = zip(self.ids, self.owners, self.roles, strict=True)
         return tuple(i for i, o, r in rows if o == owner and r == "trained")
 
-    def forgetting(self, ids: tuple[str, ...]) -> "Ledger":
+    def forgetting(self, ids: Sequence[str]) -> "Ledger":
         """The same ledger with these records' role set to forgotten."""
         gone = set(ids)
         if unknown := gone - set(self.having("trained")):

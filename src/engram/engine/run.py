@@ -76,6 +76,7 @@ class EngineRun:
         watch: Called with (done, total, what) as work goes on.
         executor: Where shadow models and other fan-out work is done.
         budget: How many requests may be made of servers.
+        validation: Records that a recipe may look at while it trains, and not learn from.
     """
 
     seed: int = 0
@@ -86,6 +87,7 @@ class EngineRun:
     watch: Watch = silent
     executor: Executor = field(default_factory=InProcess)
     budget: Budget = field(default_factory=Budget, compare=False)
+    validation: Split | None = field(default=None, compare=False)
     _opened: dict[str, Target] = field(default_factory=dict, compare=False)
     _folders: dict[str, Path] = field(default_factory=dict, compare=False)
     _answers: dict[tuple[str, str], tuple[Split, Any]] = field(default_factory=dict, compare=False)
@@ -105,13 +107,12 @@ class EngineRun:
         if (split.fingerprint, kind) in self._answers:
             return self._answers[split.fingerprint, kind][1]
         others = [known for (_, found), known in self._answers.items() if found == kind]
-        contents = set(zip(split.ids, split.digests, strict=True)) if others else set()
         for asked, answer in others:
-            if contents <= set(zip(asked.ids, asked.digests, strict=True)):
+            rows = asked.ids.places(split.ids)
+            if rows is not None and asked.digests.take(rows) == split.digests:
                 if isinstance(answer, TokenSignals):
                     return self._keep(target, split, what, answer.aligned(split.ids))
-                place = {record: row for row, record in enumerate(asked.ids)}
-                return answer[[place[record] for record in split.ids]]
+                return answer[rows]
         return None
 
     def _keep(self, target: Target, split: Split, what: str, answer: Any) -> Any:
@@ -190,9 +191,18 @@ class EngineRun:
         return answer
 
     def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
-        """Train another target on all of `split`, or find it in the store."""
+        """Train another target on all of `split`, or find it in the store.
+
+        A target in the place of the recipe stands for the recipe and the seed that made it.
+        """
         from engram.engine.train import train_on
 
+        if isinstance(recipe, Target):
+            from engram.engine.shadows import own_recipe
+
+            hint = "only a target that `engram train` made can be trained again"
+            run = replace(self, seed=recipe.lineage.recipe().seed)
+            return run.fit(own_recipe(recipe, hint), split, *path)
         everything = np.ones(len(split), bool)
         run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
         target = train_on(recipe, split, everything, run, source=split.name)
