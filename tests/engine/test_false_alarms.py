@@ -92,7 +92,7 @@ def sentences(tmp_path_factory):
 
     def drawn(seed, n):
         found = data.read(f"demo:letters?n={n}&seed={seed}")
-        return found.with_texts([text[-50:] for text in found.texts]).only(["text"])
+        return found.with_texts([text[60:115] for text in found.texts]).only(["text"])
 
     tiny = {"vocabulary": 300, "layers": 1, "width": 16, "heads": 2, "context": 64, "epochs": 1}
     base = train(method("recipes", "pretrain-mlm", **tiny), drawn(93, 40), run, source="")
