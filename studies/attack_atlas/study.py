@@ -235,8 +235,8 @@ first version of it, with half as many records again and twice the shadows, did 
 ten minutes on a busy machine and was cut down before any of its numbers were looked at.
 
 After the first seed one thing was changed: of two numbers of epochs, "middle" was the larger one,
-at which language models were overfitted so far (AUC of the loss 0.999) that no attack could be ahead
-of another. It is the smaller one now; bounds and settings stayed.
+at which language models were overfitted so far (AUC of the loss 0.999) that no attack could be
+ahead of another. It is the smaller one now; bounds and settings stayed.
 """,
     run=run,
 )  # fmt: skip
