@@ -112,6 +112,15 @@ class SlowRun:
         ]
         return Shadows(models, saw)
 
+    def retrained(self, target, splits, name):
+        """Models that nobody trained."""
+        return [
+            replace(
+                target, fingerprint=f"{name} {k}", lineage=Lineage(), model=shadow_model(target, k)
+            )
+            for k in range(len(splits))
+        ]
+
     def sampler(self, target, temperature=1.0):
         # The engine's own: tests/unit/test_writing.py holds it against the slow way.
         from engram.parts.writing import Writer

@@ -64,6 +64,9 @@ class TargetOptions(Common):
     """Tokens by which windows over a long record advance; 0: half the window."""
     long: str = "window"
     """Records longer than the context: window (read piece by piece) or refuse."""
+    cluster: str = ""
+    """Where models to compare with and shards are worked at: local starts Ray here, ADDRESS joins
+    one."""
     max_requests: int | None = None
     """The most requests that a served model is asked; without it, as many as it takes."""
 
@@ -91,8 +94,6 @@ class AuditOptions(TargetOptions):
     """Records that nobody trained on and that are not audited; attacks that need such join."""
     prompts: str = ""
     """Records of the same field, to make the model write from; attacks that need such join."""
-    cluster: str = ""
-    """Where shadow models and shards are worked at: local starts Ray here, ADDRESS joins one."""
     set: str = ""
     """Fields of attacks, with commas between them: min-k.fraction=0.1,neighbourhood.share=0.1."""
     out: Path | None = None

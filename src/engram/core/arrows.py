@@ -95,6 +95,13 @@ class Run(Protocol):
         """
         ...
 
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """A model for each of `splits`, trained by the target's own recipe with a seed of its own.
+
+        They are found again, not trained again; `name` tells one purpose from another.
+        """
+        ...
+
     def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
         """Text access to a language model; at temperature 0 it writes greedily."""
         ...

@@ -30,6 +30,8 @@ class Lineage:
         parent: Fingerprint of the base or edited target; "" where there is none.
         base: Where that base or edited target was found, as given.
         code: Version of Engram.
+        coins: The chance with which every owner (or record) was trained on, each by a coin of its
+            own; 0 where a fixed number was drawn by lot.
         history: The lineages (without history) of the targets that edits started from, oldest
             first; the first of them is the recipe's.
     """
@@ -44,6 +46,7 @@ class Lineage:
     parent: str = ""
     base: str = ""
     code: str = ""
+    coins: float = 0.0
     history: tuple[Mapping[str, Any], ...] = ()
 
     def own(self) -> dict[str, Any]:

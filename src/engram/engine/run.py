@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -205,13 +205,21 @@ class EngineRun:
             return run.fit(own_recipe(recipe, hint), split, *path)
         everything = np.ones(len(split), bool)
         run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
-        return train_on(recipe, split, everything, run, source=split.name)
+        target = train_on(recipe, split, everything, run, source=split.name)
+        self.remember(target)
+        return target
 
     def shadows(self, target: Target, split: Split, count: int, share: float = 0.5) -> Shadows:
         """Models trained as the target was, on known shares of the records."""
         from engram.engine.shadows import shadows
 
         return shadows(self, target, split, count, share)
+
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """Models trained as the target was, one on each split."""
+        from engram.engine.shadows import retrained
+
+        return retrained(self, target, splits, name)
 
     def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
         """Text access to a language model."""

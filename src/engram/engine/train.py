@@ -14,7 +14,7 @@ from engram import __version__, catalog, families
 from engram.core import EngramError, Ledger, Lineage, Split, Target, check_disjoint
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
-from engram.parts.partition import choose
+from engram.parts.partition import choose, toss
 from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
 
 
@@ -27,6 +27,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     holdout: float = 0.25,
     validation: float = 0.0,
+    coins: bool = False,
     out: Path | None = None,
 ) -> Target:
     """Hold out a share of the owners (or records), train on the rest, and seal the target.
@@ -40,6 +41,8 @@ def train(
         holdout: Share to hold out, in [0, 1). Owners stay whole, and so do exact duplicates.
         validation: Share of the held-out side that the recipe may look at while it trains, in
             [0, 1). These records are no outsiders in an audit.
+        coins: Hold out each of them by a coin of its own, instead of that share of all by lot: an
+            epsilon is then bounded from below more tightly.
         out: The target's folder; by default one in the store, named by its inputs.
 
     Returns:
@@ -53,7 +56,8 @@ def train(
         )
     trained = np.ones(len(data), bool)
     if holdout:
-        trained = choose(data, 1 - holdout, run.stream("hold-out"))
+        draw = toss if coins else choose
+        trained = draw(data, 1 - holdout, run.stream("hold-out"))
     looked_at = _looked_at(data, trained, validation, run)
     return train_on(
         recipe,
@@ -63,6 +67,7 @@ def train(
         validation=looked_at,
         source=source,
         options=options,
+        coins=1 - holdout if coins and holdout else 0.0,
         out=out,
     )
 
@@ -96,6 +101,7 @@ def train_on(
     source: str,
     validation: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
+    coins: float = 0.0,
     out: Path | None = None,
 ) -> Target:
     """Train on the records where `trained` is true; the others are held out in the ledger.
@@ -111,7 +117,10 @@ def train_on(
     aside = None if validation is None else data.where(validation, name="validation")
     run = replace(run, validation=aside if aside is not None and len(aside) else None)
     lineage = replace(
-        _lineage(recipe, data, run), data=anchored(source), data_options=dict(options or {})
+        _lineage(recipe, data, run),
+        data=anchored(source),
+        data_options=dict(options or {}),
+        coins=coins,
     )
     subset = data.where(trained, name="trained")
     return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
@@ -175,6 +184,7 @@ def edit(
         seed=run.seed,
         parent=target.fingerprint,
         code=__version__,
+        coins=0.0,  # who is forgotten is nobody's coin
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
@@ -227,7 +237,8 @@ def _alone(scratch: Path) -> Iterator[None]:
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
     inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
     # Where data and base were found does not change the result; what they hold does.
-    for place in ("data", "data_options", "base"):
+    # The roles say who was held out, however that was drawn.
+    for place in ("data", "data_options", "base", "coins"):
         del inputs[place]
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
