@@ -8,7 +8,7 @@ before, so that every token but a record's first is predicted exactly once.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class TokenExamples:
         offsets = np.cumsum([0, *map(len, pieces)])
         return cls(model, tokens, offsets, np.array(record, np.int64))
 
-    def take(self, pieces: Int[np.ndarray, " chosen"]) -> Self:
+    def take(self, pieces: Int[np.ndarray, " chosen"]) -> "TokenExamples":
         """These pieces alone, in this order."""
         spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in pieces]
         arrays = {
