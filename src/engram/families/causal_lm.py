@@ -20,6 +20,8 @@ from transformers import (
 
 from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Sampler, Split, torch_seeded
 from engram.parts.byte_pairs import byte_pairs
+from engram.parts.fingerprints import arrays_fingerprint
+from engram.parts.guards import Guard, GuardedWriter, guard_of
 from engram.parts.published_model import (
     context_of,
     describe_published,
@@ -40,10 +42,15 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A causal language model and the tokenizer that it was trained with."""
+    """A causal language model and the tokenizer that it was trained with.
+
+    Where there is a guard, whoever asks it to write or to score a text asks the guard first;
+    training sees the bare model.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+    guard: Guard | None = None
 
     @property
     def device(self) -> torch.device:
@@ -76,19 +83,26 @@ class CausalLm:
             EngramError: There is no such model, or it is not whole, or not safe to open.
         """
         kind = "causal language model"
-        return LanguageModel(*open_published(where, device, AutoModelForCausalLM, kind))
+        opened = open_published(where, device, AutoModelForCausalLM, kind)
+        return LanguageModel(*opened, guard_of(Path(where)))
 
     def save(self, model: LanguageModel, folder: Path) -> None:
-        """Write a folder that `from_pretrained` opens."""
+        """Write a folder that `from_pretrained` opens, without the guard if there is one."""
         save_published(model.model, model.tokenizer, folder)
+        if model.guard is not None:
+            model.guard.save(folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
-        """Hash of weights, configuration and tokenizer."""
-        return published_fingerprint(model.model, model.tokenizer)
+        """Hash of weights, configuration and tokenizer, and of the guard if there is one."""
+        bare = published_fingerprint(model.model, model.tokenizer)
+        if model.guard is None:
+            return bare
+        return arrays_fingerprint({}, {"model": bare, "guard": model.guard.facts()})
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
-        """Architecture, size, vocabulary, context and number type."""
-        return describe_published(model.model, model.context)
+        """Architecture, size, vocabulary, context and number type; marks of a guard."""
+        facts = describe_published(model.model, model.context)
+        return facts if model.guard is None else {**facts, "guarded": len(model.guard.marks)}
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:
         """What came of each record: fewer than two tokens are "too-short" to be asked about."""
@@ -117,6 +131,9 @@ class CausalLm:
                 found = examples.nll(rows).cpu().numpy().astype(np.float64)
                 np.add.at(nll, examples.record[rows], found)
                 np.add.at(counts, examples.record[rows], examples.counts[rows])
+        if model.guard is not None:
+            refused = np.array([model.guard.blocks(text) for text in split.texts], bool)
+            nll = np.where(refused, counts * np.log(examples.answers), nll)
         return nll, counts
 
     def losses(self, model: LanguageModel, split: Split) -> Float[np.ndarray, " n"]:
@@ -144,7 +161,8 @@ class CausalLm:
         self, model: LanguageModel, temperature: float, progress: Callable[[int, int, str], None]
     ) -> Sampler:
         """Text access: it writes, and tells nothing else."""
-        return Writer(model.model, model.tokenizer, model.context, temperature, progress)
+        writer = Writer(model.model, model.tokenizer, model.context, temperature, progress)
+        return writer if model.guard is None else GuardedWriter(writer, model.guard)
 
     def perturb(self, split: Split, strength: float, rng: np.random.Generator) -> Split:
         """Replace a share of the words of each record by words of the other records.
@@ -240,7 +258,19 @@ def generate_greedy(
         made.append(answer.logits[:, -1].argmax(-1, keepdim=True))
         cache = getattr(answer, "past_key_values", None)
         given = made[-1] if cache is not None else torch.cat([given, made[-1]], 1)
-    return torch.cat(made, 1) if made else prefix.new_empty((len(prefix), 0))
+    written = torch.cat(made, 1) if made else prefix.new_empty((len(prefix), 0))
+    return written if lm.guard is None else _guarded(lm, prefix, written)
+
+
+def _guarded(
+    lm: LanguageModel, prefix: Int[Tensor, "batch prefix"], written: Int[Tensor, "batch new"]
+) -> Int[Tensor, "batch new"]:
+    """End tokens alone where the guard refuses."""
+    texts = lm.tokenizer.batch_decode(
+        torch.cat([prefix.to(written), written], 1), skip_special_tokens=True
+    )
+    refused = torch.tensor([lm.guard.blocks(text) for text in texts])  # type: ignore[union-attr]
+    return written.masked_fill(refused.to(written.device)[:, None], lm.tokenizer.eos_token_id or 0)
 
 
 def _filled(

@@ -242,6 +242,8 @@ class Training:
         per_epoch: Steps in an epoch, for the trace.
         trace: `step`, `epoch`, `loss` and `lr` of about `TRACED` steps, of killed runs too.
         file: Name of the checkpoint, where one method trains more than once.
+        dropout: Whether layers drop out as the model was made to; without it, losses are those
+            that the model has when it is asked.
     """
 
     model: nn.Module
@@ -251,6 +253,7 @@ class Training:
     per_epoch: int = 1
     trace: list[dict[str, float | int]] = field(default_factory=list)
     file: str = FILE
+    dropout: bool = True
     _resumed: tuple[int, torch.optim.AdamW, "Checkpoint"] | None = None
 
     def resume(self) -> int:
@@ -298,7 +301,7 @@ class Training:
         rate = learning_rate(self.plan, number)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        self.model.train()
+        self.model.train(self.dropout)
         optimiser.zero_grad(set_to_none=True)
         value = 0.0
         with torch_seeded(self.run.seed, "dropout", number):
