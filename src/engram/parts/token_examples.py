@@ -57,12 +57,14 @@ class TokenExamples:
         tokens: All pieces, one after another; (total,).
         offsets: Where each piece starts; (pieces + 1,).
         record: Which record each piece is from; (pieces,).
+        parts: Chunks that a batch is read in, at least.
     """
 
     model: nn.Module
     tokens: Int[np.ndarray, " total"]
     offsets: Int[np.ndarray, " pieces_plus_one"]
     record: Int[np.ndarray, " pieces"]
+    parts: int = 1
 
     @classmethod
     def of(
@@ -126,9 +128,9 @@ class TokenExamples:
         return torch.from_numpy(tokens), torch.from_numpy(labels)
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
-        """The rows in parts whose logits stay below `LOGITS` numbers."""
+        """The rows in at least `parts` chunks, whose logits stay below `LOGITS` numbers."""
         width = int(self.counts[rows].max()) + 1
-        size = max(1, LOGITS // (width * self.answers))
+        size = max(1, min(LOGITS // (width * self.answers), -(-len(rows) // self.parts)))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:
