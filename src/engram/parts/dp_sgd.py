@@ -22,7 +22,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from engram.core import EngramError, Run, stream, torch_seeded, torch_stream
 from engram.parts.per_record import check_limit, trainable
-from engram.parts.training import FILE, TRACED, Checkpoint, Plan, adamw, learning_rate
+from engram.parts.training import FILE, TRACED, Checkpoint, Plan, Step, adamw, learning_rate
 
 Accountant = Literal["prv", "rdp"]
 ACCOUNTANTS: tuple[Accountant, ...] = ("prv", "rdp")
@@ -181,6 +181,7 @@ class PrivateTraining:
     clipped: Callable[[Int[np.ndarray, " lot"]], Mapping[str, Tensor]]
     unit: str = "record"
     trace: list[dict[str, float | int]] = field(default_factory=list)
+    _resumed: tuple[int, torch.optim.AdamW, Checkpoint] | None = None
 
     def __post_init__(self) -> None:
         check_layers(self.model)
@@ -220,21 +221,33 @@ class PrivateTraining:
             "secret": budget.secret,
         }
 
-    def steps(self) -> Iterator[int]:
-        """Take the steps that are still to be taken, one at a time."""
+    @property
+    def per_epoch(self) -> int:
+        """Steps in which a unit takes part once on average, rounded up."""
+        return -(-self.records // self.lot_size)
+
+    def resume(self) -> int:
+        """Put back what a killed run had saved. Returns how many steps it had taken."""
+        if self._resumed is None:
+            optimiser = adamw(self.model, self.plan)
+            checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
+            first, self.trace = checkpoint.restore(self.model, optimiser)
+            self._resumed = first, optimiser, checkpoint
+        return self._resumed[0]
+
+    def steps(self) -> Iterator[Step]:
+        """Take the steps that are still to be taken, one at a time; their losses are not known."""
         noise = self.noise
         secret = secret_of(self.run) if self.budget.secret else self.run.seed
-        optimiser = adamw(self.model, self.plan)
-        checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
-        first, self.trace = checkpoint.restore(self.model, optimiser)
+        self.resume()
+        first, optimiser, checkpoint = self._resumed  # type: ignore[misc]
         self.run.progress(first, self.plan.steps, "training")
-        self.model.train()
 
         try:
             for number in range(first, self.plan.steps):
                 self._update(number, optimiser, secret, noise)
                 self._record(number, noise)
-                yield number
+                yield Step(number, math.nan, learning_rate(self.plan, number))
                 checkpoint.save_if_due(number + 1, self.model, optimiser, self.trace)
         finally:
             self.model.eval()
@@ -246,6 +259,7 @@ class PrivateTraining:
             group["lr"] = learning_rate(self.plan, number)
         lot = poisson_lot(self.records, self.rate, stream(secret, "lot", number))
         parameters = dict(self.model.named_parameters())
+        self.model.train()
         total = {name: torch.zeros_like(parameters[name]) for name in trainable(self.model)}
         with torch_seeded(secret, "dropout", number):
             total |= self.clipped(lot) if len(lot) else {}

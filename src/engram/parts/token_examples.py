@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from engram.core import Split
@@ -46,6 +46,16 @@ def cut(tokens: Sequence[int], context: int) -> list[Sequence[int]]:
     """Pieces of at most `context` tokens that overlap by one; none of fewer than two tokens."""
     stride = context - 1
     return [tokens[i : i + context] for i in range(0, max(len(tokens) - 1, 0), stride)]
+
+
+def side_by_side(
+    rows: Sequence[Shaped[np.ndarray, " _"]], like: Shaped[Tensor, "rows width"]
+) -> Shaped[Tensor, "rows width"]:
+    """Rows of different lengths as one tensor like another, filled up with 0 on the right."""
+    table = torch.zeros(tuple(like.shape), dtype=like.dtype)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = torch.from_numpy(row)
+    return table.to(like.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +110,15 @@ class TokenExamples:
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
         """Negative log-likelihood of each piece, summed over its predicted tokens; in nats."""
+        return self.token_nll(rows)[0].sum(1)
+
+    def token_nll(
+        self, rows: Int[np.ndarray, " rows"]
+    ) -> tuple[Float[Tensor, "rows time"], Bool[Tensor, "rows time"]]:
+        """Negative log-likelihood of the token after each position, in nats; differentiable.
+
+        Also which positions are predicted at all; the others have a loss of 0.
+        """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
         mask = (tokens != IGNORED).long()
@@ -109,7 +128,7 @@ class TokenExamples:
         losses = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
         )
-        return losses.view(labels.shape).sum(1)
+        return losses.view(labels.shape), labels != IGNORED
 
     def padded(
         self, rows: Int[np.ndarray, " rows"]
