@@ -6,8 +6,9 @@ that is used twice (tied embeddings) gets both contributions before. Two routes 
 `per_record`; which one a model can take is tried out before training begins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,16 +88,16 @@ class ClippedUnits:
 
     def _parts(self, asked: Sequence[Pieces]) -> Iterator[list[Pieces]]:
         """Units of like size together, so many that gradients and logits fit into memory."""
-        model, counts = self.examples.model, self.examples.counts
+        model, lengths = self.examples.model, self.examples.lengths
         size = sum(p.numel() for p in model.parameters() if p.requires_grad)
         most = max(1, MEMORY // max(size, 1))
 
         def logits(units: Sequence[Pieces]) -> int:
-            pieces, width = max(map(len, units)), max(int(counts[u].max()) + 1 for u in units)
+            pieces, width = max(map(len, units)), max(int(lengths[u].max()) for u in units)
             return len(units) * pieces * width * self.examples.answers
 
         part: list[Pieces] = []
-        for unit in sorted(asked, key=lambda unit: (len(unit), int(counts[unit].max()))):
+        for unit in sorted(asked, key=lambda unit: (len(unit), int(lengths[unit].max()))):
             if part and (len(part) == most or logits([*part, unit]) > LOGITS):
                 yield part
                 part = []
@@ -118,7 +119,8 @@ def batched_gradients(
     device = next(examples.model.parameters()).device
     tokens, labels = (t.to(device) for t in padded_units(examples, units))
     with sdpa_kernel(SDPBackend.MATH):  # the others have no rule for `vmap`
-        return per_record_gradients(examples.model, padded_loss, (tokens, labels))[0]
+        loss = padded_loss(examples.smoothing)
+        return per_record_gradients(examples.model, loss, (tokens, labels))[0]
 
 
 def padded_units(
@@ -137,27 +139,32 @@ def padded_units(
     return filled[0], filled[1]
 
 
-def _padded_loss(call: RecordLoss, tokens: Tensor, labels: Tensor) -> Float[Tensor, ""]:
-    tokens, labels = tokens[0], labels[0]  # one unit: its pieces are the batch
-    # Filling stands on the right, where no token that counts looks. A mask with all dimensions
-    # is taken as it is, while a plain one is looked at in ways that `vmap` does not allow.
-    steps = tokens.shape[1]
-    ahead = torch.ones(steps, steps, dtype=torch.bool, device=tokens.device).triu(1)
-    lowest = torch.finfo(torch.float32).min
-    mask = torch.zeros(steps, steps, device=tokens.device).masked_fill(ahead, lowest)
-    logits = call(
-        input_ids=tokens.clamp(min=0),
-        attention_mask=mask.expand(len(tokens), 1, steps, steps),
-        use_cache=False,
-    ).logits
-    losses = nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return losses / (labels != IGNORED).sum()
+def padded_loss(smoothing: float = 0.0) -> RecordLoss:
+    """Mean loss a token of one unit, as a function of its padded tokens and labels."""
 
+    def loss(call: Callable[..., Any], tokens: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+        tokens, labels = tokens[0], labels[0]  # one unit: its pieces are the batch
+        # Filling stands on the right, where no token that counts looks. A mask with all
+        # dimensions is taken as it is; a plain one is looked at in ways `vmap` does not allow.
+        steps = tokens.shape[1]
+        ahead = torch.ones(steps, steps, dtype=torch.bool, device=tokens.device).triu(1)
+        lowest = torch.finfo(torch.float32).min
+        mask = torch.zeros(steps, steps, device=tokens.device).masked_fill(ahead, lowest)
+        logits = call(
+            input_ids=tokens.clamp(min=0),
+            attention_mask=mask.expand(len(tokens), 1, steps, steps),
+            use_cache=False,
+        ).logits
+        losses = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+            label_smoothing=smoothing,
+        )
+        return losses.sum() / (labels != IGNORED).sum()
 
-padded_loss: RecordLoss = _padded_loss
-"""Mean loss a token of one unit, from its padded tokens and labels."""
+    return loss
 
 
 def can_be_batched(examples: TokenExamples, units: Sequence[Pieces]) -> bool:

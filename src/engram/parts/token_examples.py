@@ -68,6 +68,9 @@ class TokenExamples:
         offsets: Where each piece starts; (pieces + 1,).
         record: Which record each piece is from; (pieces,).
         parts: Chunks that a batch is read in, at least.
+        asked: Which of the tokens are predicted; None: all but the first of each piece, which
+            never is; (total,).
+        smoothing: Share of the probability that the loss wants spread over all tokens alike.
     """
 
     model: nn.Module
@@ -75,6 +78,8 @@ class TokenExamples:
     offsets: Int[np.ndarray, " pieces_plus_one"]
     record: Int[np.ndarray, " pieces"]
     parts: int = 1
+    asked: Bool[np.ndarray, " total"] | None = None
+    smoothing: float = 0.0
 
     @classmethod
     def of(
@@ -96,12 +101,21 @@ class TokenExamples:
 
     @property
     def counts(self) -> Int[np.ndarray, " pieces"]:
-        """Predicted tokens of each piece: all but its first."""
+        """Predicted tokens of each piece."""
         return self._counts
 
     @cached_property
     def _counts(self) -> Int[np.ndarray, " pieces"]:
-        return np.diff(self.offsets) - 1
+        if self.asked is None or not len(self.record):
+            return self.lengths - 1
+        inside = self.asked.copy()
+        inside[self.offsets[:-1]] = False
+        return np.add.reduceat(inside.astype(np.int64), self.offsets[:-1])
+
+    @cached_property
+    def lengths(self) -> Int[np.ndarray, " pieces"]:
+        """Tokens of each piece."""
+        return np.diff(self.offsets)
 
     @property
     def answers(self) -> int:
@@ -109,15 +123,22 @@ class TokenExamples:
         return int(self.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
-        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats."""
-        return self.token_nll(rows)[0].sum(1)
+        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats.
 
-    def token_nll(
+        With `smoothing` s it is (1 - s) times that, and s times the mean over all tokens of the
+        vocabulary (Szegedy et al., 2016).
+        """
+        return self.token_losses(rows)[0].sum(1)
+
+    def token_losses(
         self, rows: Int[np.ndarray, " rows"]
-    ) -> tuple[Float[Tensor, "rows time"], Bool[Tensor, "rows time"]]:
-        """Negative log-likelihood of the token after each position, in nats; differentiable.
+    ) -> tuple[Float[Tensor, "rows time"], Float[Tensor, "rows time"], Bool[Tensor, "rows time"]]:
+        """What is learnt at each position, in nats; differentiable.
 
-        Also which positions are predicted at all; the others have a loss of 0.
+        Returns:
+            The loss of the token after each position, smoothed as in `nll`; its negative
+            log-likelihood, not smoothed; and whether it is predicted at all. Where it is not,
+            both are 0.
         """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
@@ -125,33 +146,44 @@ class TokenExamples:
         logits = self.model(
             input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
         ).logits
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        return losses.view(labels.shape), labels != IGNORED
+        answers, true = logits.flatten(0, 1).float(), labels.flatten()
+        nll = nn.functional.cross_entropy(answers, true, ignore_index=IGNORED, reduction="none")
+        loss = nll
+        if self.smoothing:
+            loss = nn.functional.cross_entropy(
+                answers,
+                true,
+                ignore_index=IGNORED,
+                reduction="none",
+                label_smoothing=self.smoothing,
+            )
+        return loss.view(labels.shape), nll.view(labels.shape), labels != IGNORED
 
     def padded(
         self, rows: Int[np.ndarray, " rows"]
     ) -> tuple[Int[Tensor, "rows time"], Int[Tensor, "rows time"]]:
         """Tokens filled up on the right, and at each position the token that comes next.
 
-        Positions that are filled up, and those after which nothing comes, hold `IGNORED`.
+        Positions that are filled up, and those after which nothing is asked, hold `IGNORED`.
         """
-        width = int(self.counts[rows].max()) + 1
+        width = int(self.lengths[rows].max())
         tokens = np.full((len(rows), width), IGNORED, np.int64)
+        answers = np.full((len(rows), width + 1), IGNORED, np.int64)
         for place, row in enumerate(rows):
-            piece = self.tokens[self.offsets[row] : self.offsets[row + 1]]
+            own = slice(self.offsets[row], self.offsets[row + 1])
+            piece = self.tokens[own]
             tokens[place, : len(piece)] = piece
-        labels = np.full_like(tokens, IGNORED)
-        labels[:, :-1] = tokens[:, 1:]
+            wanted = piece if self.asked is None else np.where(self.asked[own], piece, IGNORED)
+            answers[place, : len(piece)] = wanted
+        labels = np.ascontiguousarray(answers[:, 1:])
         return torch.from_numpy(tokens), torch.from_numpy(labels)
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
         """The rows in at least `parts` chunks, whose logits stay below `LOGITS` numbers."""
-        width = int(self.counts[rows].max()) + 1
+        width = int(self.lengths[rows].max())
         size = max(1, min(LOGITS // (width * self.answers), -(-len(rows) // self.parts)))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:
         """One epoch of batches, each of pieces of similar length."""
-        return shuffled_batches(self.counts, batch_size, rng)
+        return shuffled_batches(self.lengths, batch_size, rng)

@@ -36,7 +36,7 @@ from engram.parts.dp_sgd import Accountant, Budget, PrivateTraining
 from engram.parts.lm_tuning import Prepared, Tuning, prepare
 from engram.parts.observation import Observer
 from engram.parts.private_text import ClippedUnits, can_be_batched, units_of
-from engram.parts.training import Plan, check_at_least, key_of
+from engram.parts.training import Plan, check_at_least
 
 EXTRA = "dp"
 Unit = Literal["record", "owner"]
@@ -105,7 +105,7 @@ class DpFinetuneLm(Tuning):
             self.plan(self.epochs * -(-len(units) // self.batch_size)),
             self.budget(),
             run,
-            key_of(self, run.seed, split.fingerprint, ready.base.fingerprint),
+            ready.key,
             len(units),
             self.batch_size,
             ClippedUnits(ready.examples, units, self.clip, batched),

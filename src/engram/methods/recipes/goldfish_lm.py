@@ -79,9 +79,9 @@ class GoldfishLm(Tuning):
         ) -> Iterator[Float[Tensor, ""]]:
             total = max(int(kept[rows].sum()), 1)
             for chunk in examples.chunks(rows):
-                nll, predicted = examples.token_nll(chunk)  # type: ignore[attr-defined]
+                losses, _, predicted = examples.token_losses(chunk)  # type: ignore[attr-defined]
                 hidden = side_by_side([dropped[row] for row in chunk], predicted)
-                yield nll.masked_fill(hidden, 0.0).sum() / total
+                yield losses.masked_fill(hidden, 0.0).sum() / total
 
         return loss
 

@@ -86,11 +86,11 @@ class NgramRegularisedLm(Tuning):
         ) -> Iterator[Float[Tensor, ""]]:
             tokens, asked = int(examples.counts[rows].sum()), int(windows[rows].sum())
             for chunk in examples.chunks(rows):
-                nll, predicted = examples.token_nll(chunk)  # type: ignore[attr-defined]
+                losses, nll, predicted = examples.token_losses(chunk)  # type: ignore[attr-defined]
                 confidence, whole = window_logprobs(-nll, predicted, self.ngram)
                 base_confidence = side_by_side([known[row] for row in chunk], confidence)
                 over = excess(confidence, base_confidence, self.threshold, self.space)
-                yield nll.sum() / tokens + self.weight * over[whole].sum() / max(asked, 1)
+                yield losses.sum() / tokens + self.weight * over[whole].sum() / max(asked, 1)
 
         return loss
 
@@ -129,15 +129,15 @@ def base_windows(
     """Log P_base(g) of every window of every piece, and how many of them are predicted whole."""
     pieces = len(examples.counts)
     known: list[np.ndarray] = [np.empty(0, np.float32)] * pieces
-    counts = np.zeros(pieces, np.int64)
+    counts, lengths = np.zeros(pieces, np.int64), np.diff(examples.offsets)
     examples.model.eval()
-    order = np.argsort(examples.counts, kind="stable")
+    order = np.argsort(lengths, kind="stable")
     for first in range(0, pieces, 32):
         for rows in examples.chunks(order[first : first + 32]):
-            nll, predicted = examples.token_nll(rows)
+            _, nll, predicted = examples.token_losses(rows)
             confidence, whole = window_logprobs(-nll, predicted, n)
             counts[rows] = whole.sum(1).cpu().numpy()
             for row, own in zip(rows, confidence.float().cpu().numpy(), strict=True):
-                known[row] = own[: max(0, int(examples.counts[row]) - n + 2)].copy()
+                known[row] = own[: max(0, int(lengths[row]) - n + 1)].copy()
         run.progress(min(first + 32, pieces), pieces, "asking the base")
     return known, counts
