@@ -84,7 +84,9 @@ def _together(
         own[row, : len(prompt)] = True
     table, own = table.to(device), own.to(device)
     # Logits of a whole batch of prompts would be larger than the model.
-    last_only = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+    last_only = (
+        {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+    )
     remembers, cache, start = _remembers(model), None, 0
     for place in range(first, last):
         # Without a mask, a filling token that the model itself wrote would be taken for filling.

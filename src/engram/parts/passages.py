@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engram.parts.greedy import at_rest
+from engram.parts.token_examples import TokenExamples
 
 TOKENS = 4096
 """Tokens in one forward pass, padding included."""
@@ -36,6 +37,24 @@ class Passages:
         kept = _clipped(tokens, context)
         n = len(kept)
         return cls(kept, np.ones(n, np.int64), np.full(n, prefix, np.int64))
+
+    @classmethod
+    def of_examples(cls, examples: TokenExamples, prefix: int) -> "Passages":
+        """The first piece of each record of a training set, judged where it is trained on.
+
+        Where only some tokens are asked for, all before the first of them is given.
+        """
+        first = np.flatnonzero(np.diff(examples.record, prepend=-1))
+        tokens, starts = [], []
+        for piece in first:
+            own = slice(examples.offsets[piece], examples.offsets[piece + 1])
+            tokens.append(examples.tokens[own].astype(np.int64))
+            if examples.asked is not None:
+                starts.append(max(int(np.argmax(examples.asked[own])), 1))
+        context = max(map(len, tokens), default=1)
+        if examples.asked is None:
+            return cls.of_texts(tokens, context, prefix)
+        return cls.of_answers(tokens, starts, context)
 
     @classmethod
     def of_answers(
