@@ -71,8 +71,12 @@ def describe(target: Target) -> dict[str, Any]:
         "access": target.access,
         "created": now(),
         "lineage": target.lineage.to_json(),
-        "facts": dict(facts),
+        "facts": {**facts, **_promised(target.lineage)},
     }
+
+
+def _promised(lineage: Lineage) -> dict[str, Any]:
+    return {"guarantee": lineage.guarantee["sentence"]} if lineage.guarantee else {}
 
 
 def load(

@@ -175,6 +175,7 @@ def edit(
         seed=run.seed,
         parent=target.fingerprint,
         code=__version__,
+        guarantee={},  # an edit looks at the records again, without noise
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
@@ -194,6 +195,7 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
         with _alone(scratch):
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
+            lineage = replace(lineage, guarantee=dict(draft.guarantee))
             target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
     except (DiskFullError, BusyError):
         raise
@@ -227,8 +229,9 @@ def _alone(scratch: Path) -> Iterator[None]:
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
     inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
     # Where data and base were found does not change the result; what they hold does.
-    for place in ("data", "data_options", "base"):
-        del inputs[place]
+    # What comes of the training does not decide it either.
+    for place in ("data", "data_options", "base", "guarantee"):
+        inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
 

@@ -6,9 +6,10 @@ killed at any moment, and a `Monitor` may look on and stop it.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -154,23 +155,55 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     Raises:
         EngramError: No base or an unfit one, nothing to learn from, a diverged training.
     """
+    ready = prepare(recipe, split, run)
+    lm, examples = ready.lm, ready.examples
+    epochs = Epochs(examples, recipe.batch_size, run)
+    plan = recipe.plan(recipe.epochs * epochs.per_epoch)
+    training = Training(lm.model, plan, run, ready.key, epochs.per_epoch)
+    loss = objective(lm, ready.base.model, examples, run)
+    observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
+    observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
+    return ready.draft(training.trace)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A copy of the base that is ready to be trained, with the records as it will see them.
+
+    Attributes:
+        base: What it was copied from; stays as it is.
+        lm: The copy, in float32.
+        examples: The records, beside it.
+        key: What decides the outcome of the training.
+    """
+
+    base: Target
+    lm: LanguageModel
+    examples: TokenExamples
+    key: str
+
+    def draft(
+        self,
+        trace: Sequence[Mapping[str, float | int]],
+        guarantee: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Draft:
+        """What was trained, in the number type of the base."""
+        self.lm.model.to(self.base.model.model.dtype)
+        return Draft(self.base.family, self.lm, tuple(trace), guarantee=guarantee)
+
+
+def prepare(recipe: Tuning, split: Split, run: Run) -> Prepared:
+    """Open and copy the base, and make the records ready; the first half of `tune`."""
     check_texts(split)
     base = opened(recipe, run)
     model = deepcopy(base.model.model).float().to(run.device)
     lm = replace(base.model, model=model)
     examples = examples_of(recipe, lm, split)
     check_not_empty(examples, split.name)
-    epochs = Epochs(examples, recipe.batch_size, run)
-    plan = recipe.plan(recipe.epochs * epochs.per_epoch)
     aside = validation_of(run)
     seen = (split, aside) if aside is not None else (split,)
     key = key_of(recipe, run.seed, *(s.fingerprint for s in seen), base.fingerprint)
-    training = Training(model, plan, run, key, epochs.per_epoch)
-    loss = objective(lm, base.model, examples, run)
-    observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
-    observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
-    model.to(base.model.model.dtype)
-    return Draft(recipe.family, lm, tuple(training.trace))
+    return Prepared(base, lm, examples, key)
 
 
 def validation_of(run: Run) -> Split | None:

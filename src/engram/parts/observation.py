@@ -5,7 +5,7 @@ are made again, on the same weights.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -37,8 +37,8 @@ class Monitor(Protocol):
 
 
 def observations(trace: Sequence[Mapping[str, float | int]]) -> list[Mapping[str, float | int]]:
-    """The entries of a training trace that are observations: steps have a loss, these have not."""
-    return [entry for entry in trace if "loss" not in entry]
+    """The entries of a training trace that are observations: steps have a rate, these have not."""
+    return [entry for entry in trace if "lr" not in entry]
 
 
 @dataclass
@@ -59,10 +59,13 @@ class Observer:
 
     def train(self, loss: Callable[[int], Iterable[Tensor]]) -> None:
         """Take all steps that are still to be taken, and leave the best weights in the model."""
+        self.take(self.training.steps(loss))
+
+    def take(self, steps: Iterator[Step]) -> None:
+        """The same, of a training that makes its steps without a loss."""
         self.training.resume()
-        stopped = self._watch(0)
-        if not stopped:
-            for step in self.training.steps(loss):
+        if not self._watch(0):
+            for step in steps:
                 if self._watch(step.number + 1, step):
                     break
         self._take_best()
