@@ -155,7 +155,9 @@ def test_records_shorter_than_a_window_have_none(base, tmp_path):
         base.model, base.model, examples, FakeRun(tmp_path)
     )
     found = sum(float(p.detach()) for p in loss(base.model, examples, np.array([0])))
-    assert found == pytest.approx(float(examples.nll(np.array([0]))[0].detach()) / examples.counts[0])
+    assert found == pytest.approx(
+        float(examples.nll(np.array([0]))[0].detach()) / examples.counts[0]
+    )
 
 
 def test_the_base_is_asked_once_without_dropout(texts, base, tmp_path, monkeypatch):

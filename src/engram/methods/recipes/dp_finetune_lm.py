@@ -14,7 +14,8 @@ much noise is enough for a promised epsilon and delta is worked out beforehand.
 A lot may be empty; then the step is noise alone. The divisor is the expected L, never the lot's
 size. The promise is for the weights, and for whoever knows everything but one unit: for a record,
 not for its copies; for an owner, all records of that owner at once. The base, N and every field
-are taken to be public, so the base must not have seen the records.
+are taken to be public, so the base must not have seen the records. What `observe` notes in the
+trace is measured without noise and is not covered: leave it off where the model is given away.
 
 Differs from the paper:
 1. The noise is found by opacus' accountants (PRV or RDP); the paper's is older and needs more.
@@ -84,6 +85,13 @@ class DpFinetuneLm(Tuning):
                 f"unit is {self.unit!r}, but must be one of {', '.join(UNITS)}",
                 hint="record protects each record, owner all records of a person together",
             )
+        if self.stop in ("ngram", "threshold"):
+            raise EngramError(
+                f"stop is {self.stop}, which looks at trained records without noise, so the "
+                "promise would not hold",
+                hint="--stop perplexity looks at validation records only; --observe alone "
+                "changes no weights",
+            )
         self.budget()
 
     def budget(self) -> Budget:
@@ -112,7 +120,7 @@ class DpFinetuneLm(Tuning):
             self.unit,
         )
         monitor = self.monitor(ready.lm, split, run)
-        observer = Observer(monitor, ready.lm, training, self.observe_every)  # type: ignore[arg-type]
+        observer = Observer(monitor, ready.lm, training, self.observe_every)
         observer.take(training.steps())
         return ready.draft(training.trace, training.guarantee())
 
