@@ -42,7 +42,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 
 def render_html(document: Mapping[str, Any]) -> str:
-    """The page of an audit, a story or a comparison; see `document.py` for what the mapping must hold.
+    """The page of an audit, a story or a comparison; `document.py` says what it must hold.
 
     Raises:
         EngramError: a key is missing or holds something else; the message says where.

@@ -17,6 +17,7 @@ from engram.report import wording
 from engram.report.comparison import ComparisonDocument, parse_comparison
 
 FILE = "run.json"
+KINDS = ("audit", "story", "comparison")
 MAX_EXPOSED = 30
 """Records read for showing; the document may list more, and the report says so."""
 
@@ -438,6 +439,7 @@ def _target(node: Node) -> TargetFacts:
 
 
 def verdict_of(node: Node) -> Verdict:
+    """The result in one sentence, checked."""
     level = node["level"].choice(get_args(Level))
     return Verdict(level, node["sentence"].text())  # type: ignore[arg-type]
 
@@ -511,6 +513,7 @@ def _histogram(node: Node) -> Histogram | None:
 
 
 def findings_of(node: Node) -> tuple[Finding, ...]:
+    """A list of findings, checked."""
     return tuple(_finding(item) for item in node.items())
 
 

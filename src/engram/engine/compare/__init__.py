@@ -110,7 +110,7 @@ def compare(
 
 def _level(
     targets: Sequence[Target],
-    traces: Sequence[Sequence[Mapping[str, float]]],
+    traces: Sequence[Sequence[Mapping[str, float | int]]],
     sides: Sides,
     at: float | None,
 ) -> tuple[float | None, str]:
@@ -186,7 +186,7 @@ def _row(
     name: str,
     target: Target,
     cells: Mapping[str, Finding],
-    trace: Sequence[Mapping[str, float]],
+    trace: Sequence[Mapping[str, float | int]],
     level: float | None,
     audited: AuditRun,
 ) -> dict[str, Any]:

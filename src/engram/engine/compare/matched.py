@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engram.core import Finding
 
-Observation = Mapping[str, float]
+Observation = Mapping[str, float | int]
 PERPLEXITY = "validation_perplexity"
 UNSEEN = "not observed while it trained"
 
@@ -70,7 +70,8 @@ def matched(
 ) -> list[Finding]:
     """Every question's number at the first crossing, drawn in a line between two observations.
 
-    The interval is drawn in the same way, and is as wide as that of one observation.
+    The interval is drawn in the same way, and is as wide as that of one observation. Perplexities
+    go by their logarithm, like the crossing itself.
     """
     place = crossing(trace, at)
     if place is None:
@@ -100,11 +101,17 @@ def _between(question: Question, before: Observation, after: Observation, share:
     wanted = [key, f"{key}_low", f"{key}_high"]
     if not key or not all(_finite(e.get(k)) for e in (before, after) for k in wanted):
         return Finding.missing(question.name, UNSEEN, unit=question.unit)
-    value, low, high = ((1 - share) * before[k] + share * after[k] for k in wanted)
+    value, low, high = (_mixed(before[k], after[k], share, key == PERPLEXITY) for k in wanted)
     n = int(min(entry.get(f"{key}_n", 0) for entry in (before, after)))
     low, high = min(low, value), max(high, value)  # rounding must not turn them round
     return Finding(question.name, value, low, high, n, question.unit)
 
 
-def _finite(value: float | None) -> bool:
+def _mixed(before: float | int, after: float | int, share: float, by_logarithm: bool) -> float:
+    if by_logarithm and min(before, after) > 0:
+        return math.exp((1 - share) * math.log(before) + share * math.log(after))
+    return (1 - share) * before + share * after
+
+
+def _finite(value: float | int | None) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
