@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engram.core.finding import Finding
-from engram.report import charts, matching, tokens, wording
+from engram.report import charts, matching, observed, tokens, wording
 from engram.report.document import (
     AttackResult,
     AuditDocument,
@@ -85,6 +85,10 @@ class AuditView:
     compared: bool
     """Whether the shown records' tokens have a reference."""
     traces: tuple[Markup, ...]
+    observed: tuple[Markup, ...]
+    """Memorisation by epoch."""
+    seen: tuple[Finding, ...]
+    """Its numbers: of the weights that were kept, and of the last."""
 
 
 def render(document: Document) -> str:
@@ -198,6 +202,8 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
         shaded=any(one.shaded.markup for one in records),
         compared=any(one.shaded.compared for one in records),
         traces=_traces(doc, limits),
+        observed=observed.charts(doc.observed[-limits.steps :]),
+        seen=observed.telling(doc.observed),
     )
 
 
