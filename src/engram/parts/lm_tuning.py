@@ -73,7 +73,7 @@ class Tuning:
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
     observe: bool = False
-    """Watch memorisation, before the first step and after each epoch; a stopping rule does anyway."""
+    """Watch memorisation, before the first step and after each epoch; stopping does anyway."""
     observe_every: int = 0
     """Steps between two observations; 0: once an epoch."""
     observe_prefix: int = 32

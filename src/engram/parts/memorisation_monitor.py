@@ -72,7 +72,20 @@ def _exposed(nll: Float[np.ndarray, " secrets"], bits: float) -> float:
         return float(exposure_by_rank(nll[:1], nll[1:])[0])
 
 
-def _mean(values: Float[np.ndarray, " n"], name: str, unit: str, rng: np.random.Generator) -> Any:
+def _share(values: Float[np.ndarray, " n"], name: str, rng: np.random.Generator) -> Finding:
+    """A mean of shares; where they are all the same, that of as many hits and misses."""
+    found = _mean(values, name, "", rng)
+    if np.ptp(values):
+        return found
+    counted = proportion(round(float(values.sum())), len(values), name)
+    low, high = counted.low or 0.0, counted.high or 0.0
+    value = float(values[0])
+    return replace(found, value=value, low=min(low, value), high=max(high, value))
+
+
+def _mean(
+    values: Float[np.ndarray, " n"], name: str, unit: str, rng: np.random.Generator
+) -> Finding:
     """A mean; of one value alone it has no interval, and the value is all there is to say."""
     if len(values) == 1:
         only = float(values[0])
@@ -173,8 +186,8 @@ class MemorisationMonitor:
         sizes = self.watch.sizes
         return [
             proportion(exact, len(truths), "verbatim"),
-            _mean(ngram_scores(made, truths, sizes, "aligned"), "ngram", "", rng),
-            _mean(ngram_scores(made, truths, sizes, "set"), "ngram_set", "", rng),
+            _share(ngram_scores(made, truths, sizes, "aligned"), "ngram", rng),
+            _share(ngram_scores(made, truths, sizes, "set"), "ngram_set", rng),
         ]
 
     def _losses(self, model: Any, rng: np.random.Generator) -> Iterator[Finding]:

@@ -5,13 +5,16 @@ escaped, every length is limited, and a document that is not what it must be is 
 says where.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engram.store import disk_errors, load_record, write_json
 
-__all__ = ["HTML", "JSON", "MARKDOWN", "render_html", "render_markdown", "report_json", "write"]
+__all__ = [
+    "HTML", "JSON", "MARKDOWN", "memorisation_page", "render_html", "render_markdown",
+    "report_json", "write",
+]  # fmt: skip
 
 HTML, JSON, MARKDOWN = "report.html", "report.json", "report.md"
 
@@ -75,6 +78,20 @@ def report_json(document: Mapping[str, Any]) -> dict[str, Any]:
     from engram.report.document import parse
 
     return numbers.of_document(parse(document))
+
+
+def memorisation_page(trace: Sequence[Mapping[str, float]], kept: int | None) -> str:
+    """A page of what a monitor saw of a training; `kept`: the observation whose weights are kept.
+
+    Args:
+        trace: The observations, oldest first; each number with its ends and its n.
+        kept: A place in the trace; None: the last.
+    """
+    from engram.report import observed
+    from engram.report.page import TEMPLATES
+
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    return observed.page(observed.of_trace(trace, kept), style)
 
 
 def _write_text(path: Path, text: str) -> Path:

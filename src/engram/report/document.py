@@ -15,6 +15,7 @@ from engram.core.errors import EngramError, nearest
 from engram.core.finding import Better, Finding
 from engram.report import wording
 from engram.report.comparison import ComparisonDocument, parse_comparison
+from engram.report.observed import Observation
 
 FILE = "run.json"
 KINDS = ("audit", "story", "comparison")
@@ -176,6 +177,8 @@ class AuditDocument:
     owners: tuple[ExposedOwner, ...]
     extraction: tuple[Extraction, ...]
     trace: tuple[Mapping[str, float], ...]
+    observed: tuple[Observation, ...]
+    """What a monitor saw while the model was trained, oldest first."""
     not_measured: tuple[str, ...]
     outcomes: Mapping[str, int]
     warnings: tuple[str, ...]
@@ -420,6 +423,7 @@ def _audit(node: Node) -> AuditDocument:
         owners=tuple(_owner(item) for item in node.get("owners", []).items()),
         extraction=tuple(_extraction(item) for item in node.get("extraction", []).items()),
         trace=tuple(_trace_entry(item) for item in node.get("trace", []).items()),
+        observed=tuple(_observation(item) for item in node.get("observed", []).items()),
         not_measured=node["not_measured"].texts(),
         outcomes=_outcomes(node.get("outcomes", {})),
         warnings=node.get("warnings", []).texts(),
@@ -593,6 +597,10 @@ def _trace_entry(node: Node) -> dict[str, float]:
         if _is_finite(value):
             entry[key] = float(value)  # type: ignore[arg-type]
     return entry
+
+
+def _observation(node: Node) -> Observation:
+    return Observation(node["epoch"].number(), node["kept"].flag(), _findings(node["findings"]))
 
 
 def _outcomes(node: Node) -> dict[str, int]:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engram.core.finding import Finding
-from engram.report import charts, matching, tokens, wording
+from engram.report import charts, matching, observed, tokens, wording
 from engram.report.comparison import ComparisonDocument
 from engram.report.comparison_page import view_of_comparison
 from engram.report.document import (
@@ -87,6 +87,10 @@ class AuditView:
     compared: bool
     """Whether the shown records' tokens have a reference."""
     traces: tuple[Markup, ...]
+    observed: tuple[Markup, ...]
+    """Memorisation by epoch."""
+    seen: tuple[Finding, ...]
+    """Its numbers: of the weights that were kept, and of the last."""
 
 
 def render(document: Document) -> str:
@@ -204,6 +208,8 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
         shaded=any(one.shaded.markup for one in records),
         compared=any(one.shaded.compared for one in records),
         traces=_traces(doc, limits),
+        observed=observed.charts(doc.observed[-limits.steps :]),
+        seen=observed.telling(doc.observed),
     )
 
 
