@@ -52,6 +52,20 @@ class Progress:
             self._task = self._bar.add_task(what, total=total)
         self._bar.update(self._task, completed=done, total=total)
 
+    def listen(self, entry: Mapping[str, Any]) -> None:
+        """Say what was observed of a training, in a line above the bar."""
+        from engram.parts.observation_line import is_observation, observation_line
+
+        if not is_observation(entry):
+            return
+        if self._bar is None:
+            from rich.console import Console
+
+            console = Console(stderr=True)
+        else:
+            console = self._bar.console
+        console.print(observation_line(entry), markup=False, soft_wrap=True)
+
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
@@ -66,13 +80,15 @@ def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
         from engram.engine.cluster import executor_for
 
         more["executor"] = executor_for(cluster)
+    progress = Progress()
     return EngineRun(
         seed=options.seed,
         device=pick_device(options.device),
         root=options.root,
         scratch=options.root / "scratch",
         reading=reading or Reading(),
-        watch=Progress(),
+        watch=progress,
+        listen=progress.listen,
         **more,
     )
 

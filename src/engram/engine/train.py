@@ -185,6 +185,7 @@ def edit(
         parent=target.fingerprint,
         code=__version__,
         coins=0.0,  # who is forgotten is nobody's coin
+        guarantee={},  # an edit looks at the records again, without noise
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
@@ -204,6 +205,7 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
         with _alone(scratch):
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
+            lineage = replace(lineage, guarantee=dict(draft.guarantee))
             target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
     except (DiskFullError, BusyError):
         raise
@@ -237,9 +239,10 @@ def _alone(scratch: Path) -> Iterator[None]:
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
     inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
     # Where data and base were found does not change the result; what they hold does.
-    # The roles say who was held out, however that was drawn.
-    for place in ("data", "data_options", "base", "coins"):
-        del inputs[place]
+    # What comes of the training does not decide it either, and the roles say who was held out,
+    # however that was drawn.
+    for place in ("data", "data_options", "base", "coins", "guarantee"):
+        inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
 

@@ -6,9 +6,10 @@ killed at any moment, and a `Monitor` may look on and stop it.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from engram.core import Draft, EngramError, Run, Split, Target, Validated
 from engram.parts.language_model import LanguageModel
+from engram.parts.memorisation_monitor import MemorisationMonitor, check_validation
 from engram.parts.observation import Monitor, Observer
+from engram.parts.passages import Passages
+from engram.parts.stopping import Stop
 from engram.parts.text_records import check_texts
 from engram.parts.token_examples import TokenExamples
 from engram.parts.training import (
@@ -31,6 +35,7 @@ from engram.parts.training import (
     check_not_empty,
     key_of,
 )
+from engram.parts.watch import Watch
 
 Objective = Callable[[LanguageModel, Examples, Int[np.ndarray, " rows"]], Iterator[Tensor]]
 """The loss of a batch, as parts that add up to it.
@@ -67,14 +72,32 @@ class Tuning:
     """How the learning rate falls after that: constant, linear or cosine."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
+    observe: bool = False
+    """Watch memorisation, before the first step and after each epoch; stopping does anyway."""
     observe_every: int = 0
-    """Steps between two observations, where somebody looks on; 0: once an epoch."""
+    """Steps between two observations; 0: once an epoch."""
+    observe_prefix: int = 32
+    """Tokens of a text that are given before it is continued; of short texts, half."""
+    observe_suffix: int = 32
+    """The most tokens that are written and compared."""
+    observe_sample: int = 256
+    """The most records of a side that are looked at."""
+    observe_cost: float = 0.1
+    """The largest share of the training's work that looking may take, counted in tokens."""
+    stop: Stop = "none"
+    """Which of the observed weights to keep: none (the last), perplexity (the best on validation
+    records), ngram (the best that has not begun to copy), or threshold (stop when it begins)."""
+    tau: float = 0.2
+    """The most that the n-gram score may rise over the untrained model's before it is copying."""
+    patience: int = 0
+    """Stop after so many observations without a better one; 0 trains to the end."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             check_at_least(name, getattr(self, name), 1, "1 is the least that works")
         check_at_least("observe_every", self.observe_every, 0, "0 observes once an epoch")
         self.plan(1)
+        self.watch()
 
     def plan(self, steps: int) -> Plan:
         """How to descend in `steps` steps."""
@@ -82,9 +105,37 @@ class Tuning:
             steps, self.learning_rate, self.warmup, self.schedule, self.weight_decay, self.clip
         )
 
+    def watch(self) -> Watch:
+        """How memorisation is watched, where it is."""
+        return Watch(
+            stop=self.stop,
+            tau=self.tau,
+            patience=self.patience,
+            prefix=self.observe_prefix,
+            suffix=self.observe_suffix,
+            sample=self.observe_sample,
+            cost=self.observe_cost,
+        )
+
     def monitor(self, lm: LanguageModel, split: Split, run: Run) -> Monitor | None:
-        """Who looks on; nobody, unless a recipe says so. Its settings must be fields."""
-        return None
+        """Who looks on: nobody, unless that is asked for or a stopping rule needs it."""
+        if not self.observe and self.stop == "none":
+            return None
+        watch, aside = self.watch(), validation_of(run)
+        check_validation(watch, 0 if aside is None else len(aside))
+        members = examples_of(self, lm, split)
+        beside = members if aside is None else examples_of(self, lm, aside)
+        validation = Passages.of_examples(beside, watch.prefix)
+        share = self.observe_every / -(-len(members.record) // self.batch_size)
+        return MemorisationMonitor.of(
+            watch,
+            lm,
+            Passages.of_examples(members, watch.prefix),
+            validation if aside is not None else validation.take([]),
+            split.take(np.unique(members.record)),
+            run.seed,
+            int(len(members.tokens) * (share or 1)),
+        )
 
 
 def plain(lm: LanguageModel, base: LanguageModel, examples: Examples, run: Run) -> Objective:
@@ -104,23 +155,55 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     Raises:
         EngramError: No base or an unfit one, nothing to learn from, a diverged training.
     """
+    ready = prepare(recipe, split, run)
+    lm, examples = ready.lm, ready.examples
+    epochs = Epochs(examples, recipe.batch_size, run)
+    plan = recipe.plan(recipe.epochs * epochs.per_epoch)
+    training = Training(lm.model, plan, run, ready.key, epochs.per_epoch)
+    loss = objective(lm, ready.base.model, examples, run)
+    observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
+    observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
+    return ready.draft(training.trace)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A copy of the base that is ready to be trained, with the records as it will see them.
+
+    Attributes:
+        base: What it was copied from; stays as it is.
+        lm: The copy, in float32.
+        examples: The records, beside it.
+        key: What decides the outcome of the training.
+    """
+
+    base: Target
+    lm: LanguageModel
+    examples: TokenExamples
+    key: str
+
+    def draft(
+        self,
+        trace: Sequence[Mapping[str, float | int]],
+        guarantee: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Draft:
+        """What was trained, in the number type of the base."""
+        self.lm.model.to(self.base.model.model.dtype)
+        return Draft(self.base.family, self.lm, tuple(trace), guarantee=guarantee)
+
+
+def prepare(recipe: Tuning, split: Split, run: Run) -> Prepared:
+    """Open and copy the base, and make the records ready; the first half of `tune`."""
     check_texts(split)
     base = opened(recipe, run)
     model = deepcopy(base.model.model).float().to(run.device)
     lm = replace(base.model, model=model)
     examples = examples_of(recipe, lm, split)
     check_not_empty(examples, split.name)
-    epochs = Epochs(examples, recipe.batch_size, run)
-    plan = recipe.plan(recipe.epochs * epochs.per_epoch)
     aside = validation_of(run)
     seen = (split, aside) if aside is not None else (split,)
     key = key_of(recipe, run.seed, *(s.fingerprint for s in seen), base.fingerprint)
-    training = Training(model, plan, run, key, epochs.per_epoch)
-    loss = objective(lm, base.model, examples, run)
-    observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
-    observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
-    model.to(base.model.model.dtype)
-    return Draft(recipe.family, lm, tuple(training.trace))
+    return Prepared(base, lm, examples, key)
 
 
 def validation_of(run: Run) -> Split | None:

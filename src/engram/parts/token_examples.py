@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from engram.core import Split
@@ -47,6 +47,16 @@ def cut(tokens: Sequence[int], context: int) -> list[Sequence[int]]:
     """Pieces of at most `context` tokens that overlap by one; none of fewer than two tokens."""
     stride = context - 1
     return [tokens[i : i + context] for i in range(0, max(len(tokens) - 1, 0), stride)]
+
+
+def side_by_side(
+    rows: Sequence[Shaped[np.ndarray, " _"]], like: Shaped[Tensor, "rows width"]
+) -> Shaped[Tensor, "rows width"]:
+    """Rows of different lengths as one tensor like another, filled up with 0 on the right."""
+    table = torch.zeros(tuple(like.shape), dtype=like.dtype)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = torch.from_numpy(row)
+    return table.to(like.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +145,36 @@ class TokenExamples:
         With `smoothing` s it is (1 - s) times that, and s times the mean over all tokens of the
         vocabulary (Szegedy et al., 2016).
         """
+        return self.token_losses(rows)[0].sum(1)
+
+    def token_losses(
+        self, rows: Int[np.ndarray, " rows"]
+    ) -> tuple[Float[Tensor, "rows time"], Float[Tensor, "rows time"], Bool[Tensor, "rows time"]]:
+        """What is learnt at each position, in nats; differentiable.
+
+        Returns:
+            The loss of the token after each position, smoothed as in `nll`; its negative
+            log-likelihood, not smoothed; and whether it is predicted at all. Where it is not,
+            both are 0.
+        """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
         mask = (tokens != IGNORED).long()
         logits = self.model(
             input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
         ).logits
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-            label_smoothing=self.smoothing,
-        )
-        return losses.view(labels.shape).sum(1)
+        answers, true = logits.flatten(0, 1).float(), labels.flatten()
+        nll = nn.functional.cross_entropy(answers, true, ignore_index=IGNORED, reduction="none")
+        loss = nll
+        if self.smoothing:
+            loss = nn.functional.cross_entropy(
+                answers,
+                true,
+                ignore_index=IGNORED,
+                reduction="none",
+                label_smoothing=self.smoothing,
+            )
+        return loss.view(labels.shape), nll.view(labels.shape), labels != IGNORED
 
     def predictions(
         self, rows: Int[np.ndarray, " rows"], model: nn.Module | None = None
