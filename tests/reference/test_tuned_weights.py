@@ -64,6 +64,9 @@ def base(request, tmp_path_factory):
     if request.param == "llama":
         lm = LanguageModel(llama(lm.tokenizer), lm.tokenizer)
     folder = tmp_path_factory.mktemp(request.param) / "base"
+    untrained = Target("untrained", "causal-lm", lm, "untrained")
+    words = Split.of("words", text=[text.upper() for text in TEXTS])
+    lm = tuned(untrained, words, folder.parent / "work", "full", epochs=10)
     FAMILY.save(lm, folder)
     lm = FAMILY.load(folder)
     return Target("base", "causal-lm", lm, FAMILY.fingerprint(lm), folder=folder)

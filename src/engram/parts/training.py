@@ -318,7 +318,7 @@ class Training:
         value = 0.0
         place = (self.processes.number,) if self.processes.number else ()
         with torch_seeded(self.run.seed, "dropout", number, *place):
-            for part in self._parts(loss(number)):
+            for part in self._parts(lambda: loss(number)):
                 part.backward()
                 value += float(part.detach())
         value = self._add_up(value)
@@ -346,13 +346,14 @@ class Training:
         self.processes.add_up([total, *(p.grad for p in trained if p.grad is not None)])
         return float(total)
 
-    def _parts(self, parts: Iterable[Float[Tensor, ""]]) -> Iterator[Float[Tensor, ""]]:
+    def _parts(self, parts: Callable[[], Iterable[Float[Tensor, ""]]]) -> Iterator[Tensor]:
         """One part after another, each made in the short number type if there is one."""
         if self.autocast is None:
-            yield from parts
+            yield from parts()
             return
-        made = iter(parts)
         kind = next(self.model.parameters()).device.type
+        with torch.autocast(kind, self.autocast):
+            made = iter(parts())
         while True:
             with torch.autocast(kind, self.autocast):
                 part = next(made, None)
