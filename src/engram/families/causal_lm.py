@@ -19,6 +19,13 @@ from transformers import (
 )
 
 from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Sampler, Split, torch_seeded
+from engram.parts.adapters import (
+    Adapter,
+    adapter_names,
+    is_adapter_folder,
+    open_adapter,
+    save_language_model,
+)
 from engram.parts.byte_pairs import byte_pairs
 from engram.parts.fingerprints import arrays_fingerprint
 from engram.parts.guards import Guard, GuardedWriter, guard_of
@@ -27,7 +34,6 @@ from engram.parts.published_model import (
     describe_published,
     open_published,
     published_fingerprint,
-    save_published,
 )
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
@@ -46,10 +52,17 @@ class LanguageModel:
 
     Where there is a guard, whoever asks it to write or to score a text asks the guard first;
     training sees the bare model.
+
+    Attributes:
+        model: The model; an adapter is a part of it, and trained alone.
+        tokenizer: Its tokenizer.
+        adapter: What was put into the model, if anything was; it is saved without the model.
+        guard: What stands between the model and whoever asks it, if anything does.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+    adapter: Adapter | None = None
     guard: Guard | None = None
 
     @property
@@ -59,8 +72,9 @@ class LanguageModel:
 
     @cached_property
     def context(self) -> int:
-        """The most tokens that it sees at once."""
-        return context_of(self.model, self.tokenizer)
+        """The most tokens that it sees at once, virtual ones not counted."""
+        taken = self.adapter.virtual_tokens if self.adapter else 0
+        return context_of(self.model, self.tokenizer) - taken
 
 
 class CausalLm:
@@ -82,27 +96,43 @@ class CausalLm:
         Raises:
             EngramError: There is no such model, or it is not whole, or not safe to open.
         """
-        kind = "causal language model"
-        opened = open_published(where, device, AutoModelForCausalLM, kind)
-        return LanguageModel(*opened, guard_of(Path(where)))
+
+        def opened(place: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+            return open_published(place, device, AutoModelForCausalLM, "causal language model")
+
+        guard = guard_of(Path(where))
+        if is_adapter_folder(where):
+            model, tokenizer, adapter = open_adapter(Path(where), opened, published_fingerprint)
+            return LanguageModel(model, tokenizer, adapter, guard)
+        return LanguageModel(*opened(where), guard=guard)
 
     def save(self, model: LanguageModel, folder: Path) -> None:
-        """Write a folder that `from_pretrained` opens, without the guard if there is one."""
-        save_published(model.model, model.tokenizer, folder)
+        """Write a folder that `from_pretrained` opens, of peft where the model has an adapter.
+
+        A guard is a file beside it, which nobody else reads.
+        """
+        save_language_model(model, folder)
         if model.guard is not None:
             model.guard.save(folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
-        """Hash of weights, configuration and tokenizer, and of the guard if there is one."""
-        bare = published_fingerprint(model.model, model.tokenizer)
+        """Hash of weights, configuration, adapter and tokenizer, and of the guard if there is one."""
+        facts = {} if model.adapter is None else {"adapter": model.adapter.facts()}
+        bare = published_fingerprint(model.model, model.tokenizer, facts)
         if model.guard is None:
             return bare
         return arrays_fingerprint({}, {"model": bare, "guard": model.guard.facts()})
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
-        """Architecture, size, vocabulary, context and number type; marks of a guard."""
-        facts = describe_published(model.model, model.context)
-        return facts if model.guard is None else {**facts, "guarded": len(model.guard.marks)}
+        """Architecture, size, vocabulary, context, number type; adapter's size, guard's marks."""
+        facts = dict(describe_published(model.model, model.context))
+        if model.adapter is not None:
+            names, own = adapter_names(model.model), dict(model.model.named_parameters())
+            facts["adapter"] = model.adapter.kind
+            facts["adapter parameters"] = sum(own[name].numel() for name in names)
+        if model.guard is not None:
+            facts["guarded"] = len(model.guard.marks)
+        return facts
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:
         """What came of each record: fewer than two tokens are "too-short" to be asked about."""
