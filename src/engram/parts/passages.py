@@ -48,7 +48,7 @@ class Passages:
         tokens, starts = [], []
         for piece in first:
             own = slice(examples.offsets[piece], examples.offsets[piece + 1])
-            tokens.append(examples.tokens[own].astype(np.int64))
+            tokens.append(examples.tokens[own].tolist())
             if examples.asked is not None:
                 starts.append(max(int(np.argmax(examples.asked[own])), 1))
         context = max(map(len, tokens), default=1)
