@@ -39,7 +39,7 @@ CROSSED = 0.05
 """The rise of the n-gram score, and the verbatim rate, that count as a crossing."""
 MATCHED = 0.02
 """The largest difference of two verbatim rates that count as the same."""
-Trace = Sequence[Mapping[str, float]]
+Trace = Sequence[Mapping[str, float | int]]
 
 
 def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, float | Finding]:
@@ -129,7 +129,7 @@ class Both:
     watched: MemorisationMonitor
     reported: MemorisationMonitor
 
-    def look(self, lm: Any, step: int, epoch: float) -> Mapping[str, float]:
+    def look(self, lm: Any, step: int, epoch: float) -> Mapping[str, float | int]:
         """The numbers of both."""
         other = self.reported.look(lm, step, epoch)
         return {**self.watched.look(lm, step, epoch), **{f"other_{k}": v for k, v in other.items()}}

@@ -99,7 +99,7 @@ class MemorisationCallback(TrainerCallback):
         self.beside = [] if validation is None else rows_of(validation, "validation records")
         self.tokenizer, self.every, self.seed, self.tell = tokenizer, every, seed, tell
         self.folder = None if out is None else Path(out)
-        self.trace: list[dict[str, float]] = []
+        self.trace: list[dict[str, float | int]] = []
         self._monitor: MemorisationMonitor | None = None
 
     def on_train_begin(

@@ -169,7 +169,7 @@ class MemorisationMonitor:
             seed,
         )
 
-    def look(self, lm: LanguageModel, step: int, epoch: float) -> Mapping[str, float]:
+    def look(self, lm: LanguageModel, step: int, epoch: float) -> Observation:
         """Each number with `_low` and `_high`, the ends of its interval, and `_n`."""
         return flat(self.findings(lm.model, step))
 
@@ -214,9 +214,9 @@ class MemorisationMonitor:
         return best(self.watch.stop, trace, self.watch.tau)
 
 
-def flat(findings: Sequence[Finding]) -> dict[str, float]:
+def flat(findings: Sequence[Finding]) -> dict[str, float | int]:
     """Findings as one entry of a trace; what could not be measured is left out."""
-    entry: dict[str, float] = {}
+    entry: dict[str, float | int] = {}
     for found in findings:
         if found.value is None or found.low is None or found.high is None:
             continue
