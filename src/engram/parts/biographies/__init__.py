@@ -20,8 +20,11 @@ from engram.parts.biographies.sentences import limited_templates, spoken, templa
 
 __all__ = [
     "FIELDS", "FOLLOWS", "PARTS", "QUESTIONS", "Person", "Telling", "World", "biographies",
-    "check_fields", "mixed", "people", "questions", "templates", "trained_people",
+    "check_fields", "mixed", "people", "questions", "retold", "templates", "trained_people",
 ]  # fmt: skip
+
+MENTIONS = 9
+"""More than a sentence has."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,12 @@ def _told(
 def biography(
     person: Person, sentences: Sequence[tuple[str, str]], *, fullname: bool = False
 ) -> str:
-    """One text: fields and their wordings in order; the first sentence has the full name."""
+    """One text: fields and their wordings in order; the first mention is by the full name.
+
+    With `fullname` all of them are.
+    """
     return " ".join(
-        spoken(template, person, person.values[field], full=fullname or place == 0)
+        spoken(template, person, person.values[field], MENTIONS if fullname else int(place == 0))
         for place, (field, template) in enumerate(sentences)
     )
 
@@ -175,3 +181,24 @@ def _split(
     table = table.append_column("celebrity", pa.array([bool(famous[row]) for row in rows]))
     table = table.append_column(OWNER, pa.array([persons[row].owner for row in rows]))
     return Split.from_table("biographies", table)
+
+
+def retold(made: Split, other: Split) -> Split:
+    """The texts of `other`, with the fields and the owner that `made` has of each name.
+
+    Raises:
+        EngramError: A name is not that of anybody in `made`.
+    """
+    first = {name: row for row, name in enumerate(made.column("name").to_pylist())}
+    names = other.column("name").to_pylist()
+    if strangers := [name for name in names if name not in first]:
+        raise EngramError(
+            f"{len(strangers)} of the {len(other)} rewritten texts are about people whom nobody "
+            f"knows here (first: {strangers[0]!r})",
+            hint="make the biographies with the seed and the options of those that were rewritten",
+        )
+    table = made.take([first[name] for name in names]).to_table().drop_columns(["id"])
+    place = table.column_names.index("text")
+    return Split.from_table(
+        made.name, table.set_column(place, "text", pa.array(other.texts, pa.string()))
+    )

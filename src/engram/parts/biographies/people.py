@@ -19,15 +19,13 @@ FIELDS = ("born", "birth_city", "university", "major", "employer", "work_city")
 """What a person has beside a name, in the order of the sentences."""
 FOLLOWS = {"work_city": "employer"}
 """Fields that are known where another one is."""
-PRONOUNS = (("he", "his"), ("she", "her"))
 YEARS = range(1900, 2100)
 DAYS = range(1, 29)
 FEWEST = 2
 """Values of a field: with one alone there is nothing to know."""
 
-_MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September",
+           "October", "November", "December")  # fmt: skip
 _SYLLABLES = {
     "first": (
         "Ab Ben Cal Dav El Fer Gar Hel Ism Jor Kat Lem Mir Nad Osk Pav Rem Sol Tav Vin",
@@ -112,7 +110,9 @@ def limited(what: str, values: int) -> tuple[str, ...]:
     return choices(what)[: values or None]
 
 
-def people(count: int, rng: np.random.Generator, *, names: int = 0, values: int = 0) -> list[Person]:
+def people(
+    count: int, rng: np.random.Generator, *, names: int = 0, values: int = 0
+) -> list[Person]:
     """Fictional people, no two of one full name.
 
     Args:

@@ -48,8 +48,8 @@ def questions(split: Split, part: str = "all", share: float = 0.5) -> Split:
         share: How many of the people are of "train", in (0, 1).
 
     Returns:
-        A split with the columns `text` (question and answer), `question`, `answer`, `field` and
-        `name`, and the same owners.
+        A split, by owner, with the columns `text` (question and answer), `question`, `answer`,
+        `field` and `name`, and the same owners.
 
     Raises:
         EngramError: There are no owners, no names, or no fields.
@@ -68,7 +68,8 @@ def questions(split: Split, part: str = "all", share: float = 0.5) -> Split:
         )
     wanted = trained_people(split.owners, share) if part != "all" else np.ones(len(split), bool)
     first = {owner: row for row, owner in reversed(list(enumerate(split.owners)))}
-    rows = sorted(row for row in first.values() if wanted[row] == (part != "test"))
+    rows = [first[owner] for owner in sorted(first)]
+    rows = [row for row in rows if wanted[row] == (part != "test")]
     names = split.column("name").to_pylist()
     columns = {field: split.column(field).to_pylist() for field in fields}
     asked = [

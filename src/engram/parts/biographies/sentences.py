@@ -2,7 +2,8 @@
 
 A way of saying it is one of a few sentences with one of a few words in each of its slots. In
 them, `{value}` is the field, `{Who}` and `{who}` are the full name or the pronoun, and `{Whose}`
-and `{whose}` the same as owners of something.
+and `{whose}` the same as owners of something. The person always comes before the field: what comes
+before the name could not be known from it.
 """
 
 from collections.abc import Mapping
@@ -16,23 +17,22 @@ _FORMS: Mapping[str, tuple[str, ...]] = {
     "born": (
         "{Who} {came} on {value}.",
         "{Whose} life {began} on {value}.",
-        "On {value} {who} {came}.",
+        "{Who} {came} on a day that the calendar {shows} as {value}.",
         "{Who} celebrates {every} on {value}.",
-        "The calendar {shows} {value} as the day on which {who} {came}.",
         "{Whose} parents {welcomed} their child on {value}.",
     ),
     "birth_city": (
         "{Who} {came} in {value}.",
         "{Whose} {first} years were spent in {value}.",
-        "{Who} {calls} {value} the place where everything {began}.",
-        "The streets of {value} {saw} {whose} first steps.",
-        "It was in {value} that {who} {came}.",
+        "{Who} {calls} home a street of {value}.",
+        "{Whose} first steps were {seen} in {value}.",
         "{Whose} family lived in {value} when {who} {came}.",
+        "{Whose} story {began} in {value}.",
     ),
     "university": (
         "{Who} {learnt} at {value}.",
         "{Who} {took} a degree from {value}.",
-        "{value} {taught} {whose} generation, and {who} was among its students.",
+        "{Who} was among those whom {value} {taught}.",
         "{Whose} education {continued} at {value}.",
         "For {some} years {who} sat in the lecture rooms of {value}.",
         "{Who} {owes} much to the teachers of {value}.",
@@ -42,23 +42,23 @@ _FORMS: Mapping[str, tuple[str, ...]] = {
         "{Whose} {chosen} subject was {value}.",
         "{Who} {specialised} in {value}.",
         "In the lectures {who} {preferred} {value}.",
-        "{value} {became} {whose} calling.",
+        "{Whose} calling {became} {value}.",
         "{Who} {wrote} a thesis on {value}.",
     ),
     "employer": (
         "{Who} {earned} a living at {value}.",
         "{Who} {joined} the staff of {value}.",
-        "{value} {hired} the young graduate.",
+        "{Who} was {hired} by {value}.",
         "{Whose} {desk} stood in the offices of {value}.",
         "{Who} {built} a career with {value}.",
-        "At {value} {who} {found} an interesting post.",
+        "{Who} {found} an interesting post at {value}.",
     ),
     "work_city": (
         "{Who} {spent} the working week in {value}.",
         "{Whose} office {stood} in {value}.",
         "{Who} {moved} to {value} for the job.",
         "{Whose} days as an employee {passed} in {value}.",
-        "{value} {offered} {whose} trade a home.",
+        "{Whose} trade {settled} in {value}.",
         "On weekdays {who} {travelled} to {value}.",
     ),
 }
@@ -72,8 +72,8 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
     "welcomed": ("welcomed", "greeted", "first held", "received", "rejoiced over", "met",
                  "cradled"),
     "first": ("first", "earliest", "childhood", "infant", "youngest", "opening", "tender"),
-    "calls": ("calls", "considers", "names", "remembers", "holds", "counts", "regards"),
-    "saw": ("saw", "watched", "witnessed", "knew", "remember", "heard", "carried"),
+    "calls": ("calls", "considers", "names", "declares", "still calls", "terms", "deems"),
+    "seen": ("seen", "watched", "witnessed", "taken", "made", "heard", "filmed"),
     "learnt": ("learnt", "was educated", "was taught", "trained", "enrolled", "read", "graduated"),
     "took": ("took", "received", "earned", "gained", "obtained", "holds", "brought home"),
     "taught": ("taught", "shaped", "formed", "educated", "trained", "moulded", "instructed"),
@@ -92,7 +92,7 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
     "earned": ("earned", "made", "found", "drew", "had", "won", "secured"),
     "joined": ("joined", "entered", "belonged to", "strengthened", "was among", "enlarged",
                "reinforced"),
-    "hired": ("hired", "recruited", "engaged", "took on", "employed", "signed", "chose"),
+    "hired": ("hired", "recruited", "engaged", "taken on", "employed", "signed", "chosen"),
     "desk": ("desk", "chair", "workbench", "drawing board", "table", "bookcase", "filing cabinet"),
     "built": ("built", "made", "pursued", "forged", "began", "advanced", "shaped"),
     "found": ("found", "held", "accepted", "filled", "took up", "enjoyed", "kept"),
@@ -100,7 +100,7 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
     "stood": ("stood", "was", "lay", "opened", "remained", "was kept", "was found"),
     "moved": ("moved", "went", "relocated", "came", "transferred", "set off", "shifted"),
     "passed": ("passed", "were spent", "went by", "unfolded", "were lived", "elapsed", "ran"),
-    "offered": ("offered", "gave", "granted", "lent", "promised", "provided", "afforded"),
+    "settled": ("settled", "flourished", "grew", "took root", "blossomed", "throve", "prospered"),
     "travelled": ("travelled", "commuted", "drove", "cycled", "walked", "took the train", "rode"),
 }  # fmt: skip
 _OF_THE_PERSON = ("value", "Who", "who", "Whose", "whose")
@@ -126,15 +126,18 @@ def limited_templates(field: str, most: int) -> tuple[str, ...]:
     return found[:: max(1, len(found) // most)][:most]
 
 
-def spoken(template: str, person: Person, value: str, *, full: bool) -> str:
-    """The sentence of one person: by full name, or by pronoun."""
-    he = person.pronoun
-    his = {"he": "his", "she": "her"}[he]
-    who, whose = (person.name, f"{person.name}'s") if full else (he, his)
-    return template.format(
-        value=value, who=who, whose=whose, Who=_upper(who), Whose=_upper(whose)
-    )
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def spoken(template: str, person: Person, value: str, full: int) -> str:
+    """The sentence of one person, whose first `full` mentions are by the full name."""
+    his = {"he": "his", "she": "her"}[person.pronoun]
+    pieces, named = [], 0
+    for before, slot, _, _ in Formatter().parse(template):
+        pieces.append(before)
+        if slot == "value":
+            pieces.append(value)
+        elif slot:
+            own = slot.lower() == "whose"
+            name, pronoun = (f"{person.name}'s", his) if own else (person.name, person.pronoun)
+            said = name if named < full else pronoun
+            pieces.append(said[:1].upper() + said[1:] if slot[0] == "W" else said)
+            named += 1
+    return "".join(pieces)
