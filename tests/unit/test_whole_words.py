@@ -59,7 +59,17 @@ def test_the_recipe_learns_the_words_of_its_lexicon_and_nothing_else_of_it(run):
     assert wide.model.config.vocab_size == len(wide.tokenizer)
 
 
+def test_spread_is_that_of_the_first_weights(run):
+    given = Split.of("x", text=TEXTS)
+    for spread in (0.02, 0.125):
+        recipe = PretrainLm(tokenizer="words", layers=1, width=64, heads=2, spread=spread)
+        weights = recipe.untrained(given, run).model.transformer.h[0].mlp.c_fc.weight
+        assert float(weights.std()) == pytest.approx(spread, rel=0.05)
+
+
 def test_wrong_wishes():
+    with pytest.raises(EngramError, match=r"spread is 0\.0"):
+        PretrainLm(spread=0.0)
     with pytest.raises(EngramError, match="vocabulary is 100"):
         PretrainLm(vocabulary=100)
     assert PretrainLm(tokenizer="words", vocabulary=100).vocabulary == 100

@@ -176,6 +176,7 @@ def tiny(
     context: int = 256,
     dropout: float = 0.0,
     tokens: Tokens = "bytes",
+    spread: float = 0.02,
 ) -> LanguageModel:
     """An untrained GPT-2 of any size, and a tokenizer learnt from `texts`.
 
@@ -189,6 +190,7 @@ def tiny(
         context: The most tokens that it sees at once.
         dropout: Probability, everywhere that GPT-2 has it.
         tokens: "bytes" pairs bytes to words and parts of words; "words" knows whole words alone.
+        spread: Standard deviation of the weights before training.
     """
     make = byte_tokenizer if tokens == "bytes" else word_tokenizer
     tokenizer = make(texts, vocabulary, context)
@@ -202,6 +204,7 @@ def tiny(
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
+        initializer_range=spread,
         bos_token_id=SPECIAL.index(BEGIN),
         eos_token_id=SPECIAL.index(END),
         pad_token_id=SPECIAL.index(PAD),
