@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,11 +38,14 @@ from engram.parts.published_model import (
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
 from engram.parts.token_examples import TokenExamples, encoded
+from engram.parts.whole_words import whole_words
 from engram.parts.writing import Writer
 from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 SPECIAL = (PAD, BEGIN, END)
+UNKNOWN = "<|unknown|>"
+Tokens = Literal["bytes", "words"]
 BATCH_TOKENS = 4096
 
 
@@ -220,20 +223,25 @@ def tiny(
     heads: int = 4,
     context: int = 256,
     dropout: float = 0.0,
+    tokens: Tokens = "bytes",
+    spread: float = 0.02,
 ) -> LanguageModel:
-    """An untrained GPT-2 of any size, and a byte-level tokenizer learnt from `texts`.
+    """An untrained GPT-2 of any size, and a tokenizer learnt from `texts`.
 
     Args:
         texts: What the tokenizer learns its words from, read once.
         seed: Root of the stream that the weights are drawn from.
-        vocabulary: The most tokens; at least the 256 bytes and three special ones.
+        vocabulary: The most tokens; for "bytes" at least the 256 bytes and three special ones.
         layers: Blocks.
         width: Numbers in a token's vector; a multiple of `heads`.
         heads: Attention heads of each block.
         context: The most tokens that it sees at once.
         dropout: Probability, everywhere that GPT-2 has it.
+        tokens: "bytes" pairs bytes to words and parts of words; "words" knows whole words alone.
+        spread: Standard deviation of the weights before training.
     """
-    tokenizer = byte_tokenizer(texts, vocabulary, context)
+    make = byte_tokenizer if tokens == "bytes" else word_tokenizer
+    tokenizer = make(texts, vocabulary, context)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_layer=layers,
@@ -244,6 +252,7 @@ def tiny(
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
+        initializer_range=spread,
         bos_token_id=SPECIAL.index(BEGIN),
         eos_token_id=SPECIAL.index(END),
         pad_token_id=SPECIAL.index(PAD),
@@ -257,6 +266,12 @@ def byte_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTr
     """Byte-level byte-pair encoding (Radford et al., 2019) that begins every text with a token."""
     roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
     return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", roles)
+
+
+def word_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
+    """Whole words, each text begun by a token; what is not among them is one unknown token."""
+    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
+    return whole_words(texts, vocabulary, context, (*SPECIAL, UNKNOWN), f"{BEGIN} $A", roles)
 
 
 @torch.inference_mode()
