@@ -119,7 +119,7 @@ class CausalLm:
             model.guard.save(folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
-        """Hash of weights, configuration, adapter and tokenizer, and of the guard if there is one."""
+        """Hash of weights, configuration, adapter, tokenizer and guard."""
         facts = {} if model.adapter is None else {"adapter": model.adapter.facts()}
         bare = published_fingerprint(model.model, model.tokenizer, facts)
         if model.guard is None:
