@@ -82,7 +82,8 @@ class Run(Protocol):
     def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
         """Another target, trained on `split` or found in the store.
 
-        With `path` it has a seed of its own, that of the stream of this name.
+        With `path` it has a seed of its own, that of the stream of this name. A target in the
+        place of the recipe stands for the recipe and the seed that made it.
         """
         ...
 

@@ -190,9 +190,18 @@ class EngineRun:
         return answer
 
     def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
-        """Train another target on all of `split`, or find it in the store."""
+        """Train another target on all of `split`, or find it in the store.
+
+        A target in the place of the recipe stands for the recipe and the seed that made it.
+        """
         from engram.engine.train import train_on
 
+        if isinstance(recipe, Target):
+            from engram.engine.shadows import own_recipe
+
+            hint = "only a target that `engram train` made can be trained again"
+            run = replace(self, seed=recipe.lineage.recipe().seed)
+            return run.fit(own_recipe(recipe, hint), split, *path)
         everything = np.ones(len(split), bool)
         run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
         return train_on(recipe, split, everything, run, source=split.name)

@@ -6,9 +6,9 @@ before, so that every token but a record's first is predicted exactly once.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engram.core import Split
+from engram.parts.predictions import Predictions
 from engram.parts.training import shuffled_batches
 
 IGNORED = -100
@@ -59,6 +60,9 @@ class TokenExamples:
         record: Which record each piece is from; (pieces,).
     """
 
+    ragged: ClassVar[tuple[str, ...]] = ("tokens",)
+    """The arrays that hold all pieces, one after another."""
+
     model: nn.Module
     tokens: Int[np.ndarray, " total"]
     offsets: Int[np.ndarray, " pieces_plus_one"]
@@ -82,6 +86,18 @@ class TokenExamples:
         offsets = np.cumsum([0, *map(len, pieces)])
         return cls(model, tokens, offsets, np.array(record, np.int64))
 
+    def take(self, pieces: Int[np.ndarray, " chosen"]) -> Self:
+        """These pieces alone, in this order."""
+        spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in pieces]
+        arrays = {
+            name: np.concatenate(
+                [getattr(self, name)[:0], *(getattr(self, name)[s] for s in spans)]
+            )
+            for name in self.ragged
+        }
+        offsets = np.cumsum([0, *self.lengths[pieces]])
+        return replace(self, offsets=offsets, record=self.record[pieces], **arrays)
+
     @property
     def counts(self) -> Int[np.ndarray, " pieces"]:
         """Predicted tokens of each piece: all but its first."""
@@ -90,6 +106,11 @@ class TokenExamples:
     @cached_property
     def _counts(self) -> Int[np.ndarray, " pieces"]:
         return np.diff(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " pieces"]:
+        """Tokens of each piece, predicted or not."""
+        return np.diff(self.offsets)
 
     @property
     def answers(self) -> int:
@@ -109,6 +130,18 @@ class TokenExamples:
         )
         return losses.view(labels.shape).sum(1)
 
+    def predictions(
+        self, rows: Int[np.ndarray, " rows"], model: nn.Module | None = None
+    ) -> Predictions:
+        """What the model (or another one) says at each predicted token, and nowhere else."""
+        model = self.model if model is None else model
+        device = next(model.parameters()).device
+        tokens, labels = (t.to(device) for t in self.padded(rows))
+        mask = (tokens != IGNORED).long()
+        logits = model(input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False).logits
+        place, time = torch.nonzero(labels != IGNORED, as_tuple=True)
+        return Predictions(logits[place, time].float(), labels[place, time], place, time, len(rows))
+
     def padded(
         self, rows: Int[np.ndarray, " rows"]
     ) -> tuple[Int[Tensor, "rows time"], Int[Tensor, "rows time"]]:
@@ -116,7 +149,7 @@ class TokenExamples:
 
         Positions that are filled up, and those after which nothing comes, hold `IGNORED`.
         """
-        width = int(self.counts[rows].max()) + 1
+        width = int(self.lengths[rows].max())
         tokens = np.full((len(rows), width), IGNORED, np.int64)
         for place, row in enumerate(rows):
             piece = self.tokens[self.offsets[row] : self.offsets[row + 1]]
@@ -127,10 +160,10 @@ class TokenExamples:
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
         """The rows in parts whose logits stay below `LOGITS` numbers."""
-        width = int(self.counts[rows].max()) + 1
+        width = int(self.lengths[rows].max())
         size = max(1, LOGITS // (width * self.answers))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:
         """One epoch of batches, each of pieces of similar length."""
-        return shuffled_batches(self.counts, batch_size, rng)
+        return shuffled_batches(self.lengths, batch_size, rng)

@@ -34,6 +34,10 @@ TRACED = 1000
 """About how many steps of a run its trace keeps."""
 
 
+class DivergedError(EngramError):
+    """A training whose loss has left all bounds; a smaller learning rate may keep it in them."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of training that was taken.
@@ -237,6 +241,7 @@ class Training:
         key: What decides the outcome; a checkpoint with another key is not resumed.
         per_epoch: Steps in an epoch, for the trace.
         trace: `step`, `epoch`, `loss` and `lr` of about `TRACED` steps, of killed runs too.
+        file: Name of the checkpoint, where one method trains more than once.
     """
 
     model: nn.Module
@@ -245,6 +250,7 @@ class Training:
     key: str
     per_epoch: int = 1
     trace: list[dict[str, float | int]] = field(default_factory=list)
+    file: str = FILE
 
     def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
         """Take the steps that are still to be taken, one at a time.
@@ -256,10 +262,10 @@ class Training:
             loss: The loss of step number `n`, as parts that add up to it.
 
         Raises:
-            EngramError: The loss or its gradient is no longer finite.
+            DivergedError: The loss or its gradient is no longer finite.
         """
         optimiser = adamw(self.model, self.plan)
-        checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
+        checkpoint = Checkpoint(self.run.scratch / self.file, self.key)
         first, self.trace = checkpoint.restore(self.model, optimiser)
         self.run.progress(first, self.plan.steps, "training")
 
@@ -293,7 +299,7 @@ class Training:
         limit = self.plan.clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not (math.isfinite(value) and math.isfinite(norm)):
-            raise EngramError(
+            raise DivergedError(
                 f"training diverged: at step {number + 1} of {self.plan.steps} the loss is "
                 f"{value:g} and its gradient's norm {norm:g} (learning rate {rate:g})",
                 hint=f"lower --learning-rate, to {self.plan.learning_rate / 10:g} say",

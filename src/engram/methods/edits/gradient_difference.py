@@ -30,9 +30,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from engram import families
@@ -47,6 +45,7 @@ from engram.parts.training import (
     check_not_empty,
     key_of,
 )
+from engram.parts.unlearning import record_losses
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,3 @@ def gradient_difference_loss(
     plain fine-tuning on what is kept, with `alpha = 0` plain gradient ascent.
     """
     return -gamma * nll_forget.mean() + alpha * nll_keep.mean()
-
-
-def record_losses(examples: Examples, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
-    """Mean negative log-likelihood per prediction of each example, in nats; differentiable."""
-    counts = torch.from_numpy(examples.counts[rows])
-    parts = [examples.nll(chunk) for chunk in examples.chunks(rows)]
-    return torch.cat(parts) / counts.to(parts[0].device)
