@@ -117,6 +117,16 @@ class Run(Protocol):
 
 
 @runtime_checkable
+class Validated(Protocol):
+    """A run that has records to look at while training: no members, and no outsiders either."""
+
+    @property
+    def validation(self) -> Split | None:
+        """Those records; None where the user set none aside."""
+        ...
+
+
+@runtime_checkable
 class Transform(Protocol):
     """Split -> Split."""
 

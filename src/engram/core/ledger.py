@@ -1,5 +1,8 @@
 """Which record a target was trained on, held out from, had planted, or forgot - and whose it is.
 
+Records of the role "validation" were looked at while the model was trained (to stop it, say), and
+so are neither members nor outsiders.
+
 The engine writes it, never a recipe, so no recipe can skip it.
 """
 
@@ -15,7 +18,7 @@ import pyarrow.parquet as pq
 from engram.core.errors import EngramError
 from engram.core.split import Split
 
-Role = Literal["trained", "held-out", "forgotten"]
+Role = Literal["trained", "held-out", "forgotten", "validation"]
 FILE = "ledger.parquet"
 
 
@@ -36,13 +39,25 @@ class Ledger:
             raise EngramError("the ledger names a record twice")
 
     @classmethod
-    def of(cls, split: Split, trained: np.ndarray) -> "Ledger":
-        """A new target's ledger: records of `split` where `trained` is true, the rest held out."""
+    def of(
+        cls, split: Split, trained: np.ndarray, validation: np.ndarray | None = None
+    ) -> "Ledger":
+        """A new target's ledger: where `trained` is true, where `validation` is, the rest held out.
+
+        Raises:
+            EngramError: A record is in both.
+        """
+        seen = np.zeros(len(split), bool) if validation is None else validation
+        if (seen & trained).any():
+            raise EngramError(f"{int((seen & trained).sum())} records are trained and validation")
         return cls(
             split.ids,
             split.digests,
             split.owners,
-            tuple("trained" if t else "held-out" for t in trained),
+            tuple(
+                "trained" if t else "validation" if v else "held-out"
+                for t, v in zip(trained, seen, strict=True)
+            ),
             split.canaries or (False,) * len(split),
         )
 

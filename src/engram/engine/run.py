@@ -76,6 +76,7 @@ class EngineRun:
         watch: Called with (done, total, what) as work goes on.
         executor: Where shadow models and other fan-out work is done.
         budget: How many requests may be made of servers.
+        validation: Records that a recipe may look at while it trains, and not learn from.
     """
 
     seed: int = 0
@@ -86,6 +87,7 @@ class EngineRun:
     watch: Watch = silent
     executor: Executor = field(default_factory=InProcess)
     budget: Budget = field(default_factory=Budget, compare=False)
+    validation: Split | None = field(default=None, compare=False)
     _opened: dict[str, Target] = field(default_factory=dict, compare=False)
     _folders: dict[str, Path] = field(default_factory=dict, compare=False)
     _answers: dict[tuple[str, str], tuple[Split, Any]] = field(default_factory=dict, compare=False)

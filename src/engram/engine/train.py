@@ -26,6 +26,7 @@ def train(
     source: str,
     options: Mapping[str, Any] | None = None,
     holdout: float = 0.25,
+    validation: float = 0.0,
     out: Path | None = None,
 ) -> Target:
     """Hold out a share of the owners (or records), train on the rest, and seal the target.
@@ -37,6 +38,8 @@ def train(
         source: Where the data came from, so that an audit finds it again.
         options: How it was read (column names).
         holdout: Share to hold out, in [0, 1). Owners stay whole, and so do exact duplicates.
+        validation: Share of the held-out side that the recipe may look at while it trains, in
+            [0, 1). These records are no outsiders in an audit.
         out: The target's folder; by default one in the store, named by its inputs.
 
     Returns:
@@ -51,7 +54,37 @@ def train(
     trained = np.ones(len(data), bool)
     if holdout:
         trained = choose(data, 1 - holdout, run.stream("hold-out"))
-    return train_on(recipe, data, trained, run, source=source, options=options, out=out)
+    looked_at = _looked_at(data, trained, validation, run)
+    return train_on(
+        recipe,
+        data,
+        trained,
+        run,
+        validation=looked_at,
+        source=source,
+        options=options,
+        out=out,
+    )
+
+
+def _looked_at(data: Split, trained: np.ndarray, share: float, run: EngineRun) -> np.ndarray:
+    """Which of the held-out records are for validation."""
+    if not 0 <= share < 1:
+        raise EngramError(
+            f"validation is {share}, but must be in [0, 1)",
+            hint="it is a share of the held-out records: 0.5 leaves half of them for the audit",
+        )
+    found = np.zeros(len(data), bool)
+    if share:
+        held_out = np.flatnonzero(~trained)
+        if len(held_out) < 2:
+            raise EngramError(
+                f"validation is {share}, but {len(held_out)} records are held out",
+                hint="give a larger --holdout: validation records are a share of those",
+            )
+        rest = data.take(held_out, name="held-out")
+        found[held_out] = choose(rest, share, run.stream("validation"))
+    return found
 
 
 def train_on(
@@ -61,16 +94,22 @@ def train_on(
     run: EngineRun,
     *,
     source: str,
+    validation: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
     out: Path | None = None,
 ) -> Target:
-    """Train on the records where `trained` is true; the others are held out in the ledger."""
+    """Train on the records where `trained` is true; the others are held out in the ledger.
+
+    Those where `validation` is true are given to the recipe to look at, and say so there.
+    """
     if not len(data) or not trained.any():
         raise EngramError(
             f"split {data.name!r} has no records to train on",
             hint="give more data, or a smaller --holdout",
         )
-    ledger = Ledger.of(data, trained)
+    ledger = Ledger.of(data, trained, validation)
+    aside = None if validation is None else data.where(validation, name="validation")
+    run = replace(run, validation=aside if aside is not None and len(aside) else None)
     lineage = replace(
         _lineage(recipe, data, run), data=anchored(source), data_options=dict(options or {})
     )

@@ -8,11 +8,11 @@ before, so that every token but a record's first is predicted exactly once.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from engram.core import Split
@@ -58,6 +58,10 @@ class TokenExamples:
         tokens: All pieces, one after another; (total,).
         offsets: Where each piece starts; (pieces + 1,).
         record: Which record each piece is from; (pieces,).
+        parts: Chunks that a batch is read in, at least.
+        asked: Which of the tokens are predicted; None: all but the first of each piece, which
+            never is; (total,).
+        smoothing: Share of the probability that the loss wants spread over all tokens alike.
     """
 
     ragged: ClassVar[tuple[str, ...]] = ("tokens",)
@@ -67,6 +71,9 @@ class TokenExamples:
     tokens: Int[np.ndarray, " total"]
     offsets: Int[np.ndarray, " pieces_plus_one"]
     record: Int[np.ndarray, " pieces"]
+    parts: int = 1
+    asked: Bool[np.ndarray, " total"] | None = None
+    smoothing: float = 0.0
 
     @classmethod
     def of(
@@ -86,7 +93,7 @@ class TokenExamples:
         offsets = np.cumsum([0, *map(len, pieces)])
         return cls(model, tokens, offsets, np.array(record, np.int64))
 
-    def take(self, pieces: Int[np.ndarray, " chosen"]) -> Self:
+    def take(self, pieces: Int[np.ndarray, " chosen"]) -> "TokenExamples":
         """These pieces alone, in this order."""
         spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in pieces]
         arrays = {
@@ -94,20 +101,25 @@ class TokenExamples:
                 [getattr(self, name)[:0], *(getattr(self, name)[s] for s in spans)]
             )
             for name in self.ragged
+            if getattr(self, name) is not None
         }
         offsets = np.cumsum([0, *self.lengths[pieces]])
         return replace(self, offsets=offsets, record=self.record[pieces], **arrays)
 
     @property
     def counts(self) -> Int[np.ndarray, " pieces"]:
-        """Predicted tokens of each piece: all but its first."""
+        """Predicted tokens of each piece."""
         return self._counts
 
     @cached_property
     def _counts(self) -> Int[np.ndarray, " pieces"]:
-        return np.diff(self.offsets) - 1
+        if self.asked is None or not len(self.record):
+            return self.lengths - 1
+        inside = self.asked.copy()
+        inside[self.offsets[:-1]] = False
+        return np.add.reduceat(inside.astype(np.int64), self.offsets[:-1])
 
-    @property
+    @cached_property
     def lengths(self) -> Int[np.ndarray, " pieces"]:
         """Tokens of each piece, predicted or not."""
         return np.diff(self.offsets)
@@ -118,7 +130,11 @@ class TokenExamples:
         return int(self.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
-        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats."""
+        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats.
+
+        With `smoothing` s it is (1 - s) times that, and s times the mean over all tokens of the
+        vocabulary (Szegedy et al., 2016).
+        """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
         mask = (tokens != IGNORED).long()
@@ -126,7 +142,11 @@ class TokenExamples:
             input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
         ).logits
         losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+            logits.flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+            label_smoothing=self.smoothing,
         )
         return losses.view(labels.shape).sum(1)
 
@@ -147,21 +167,24 @@ class TokenExamples:
     ) -> tuple[Int[Tensor, "rows time"], Int[Tensor, "rows time"]]:
         """Tokens filled up on the right, and at each position the token that comes next.
 
-        Positions that are filled up, and those after which nothing comes, hold `IGNORED`.
+        Positions that are filled up, and those after which nothing is asked, hold `IGNORED`.
         """
         width = int(self.lengths[rows].max())
         tokens = np.full((len(rows), width), IGNORED, np.int64)
+        answers = np.full((len(rows), width + 1), IGNORED, np.int64)
         for place, row in enumerate(rows):
-            piece = self.tokens[self.offsets[row] : self.offsets[row + 1]]
+            own = slice(self.offsets[row], self.offsets[row + 1])
+            piece = self.tokens[own]
             tokens[place, : len(piece)] = piece
-        labels = np.full_like(tokens, IGNORED)
-        labels[:, :-1] = tokens[:, 1:]
+            wanted = piece if self.asked is None else np.where(self.asked[own], piece, IGNORED)
+            answers[place, : len(piece)] = wanted
+        labels = np.ascontiguousarray(answers[:, 1:])
         return torch.from_numpy(tokens), torch.from_numpy(labels)
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
-        """The rows in parts whose logits stay below `LOGITS` numbers."""
+        """The rows in at least `parts` chunks, whose logits stay below `LOGITS` numbers."""
         width = int(self.lengths[rows].max())
-        size = max(1, LOGITS // (width * self.answers))
+        size = max(1, min(LOGITS // (width * self.answers), -(-len(rows) // self.parts)))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:

@@ -251,6 +251,16 @@ class Training:
     per_epoch: int = 1
     trace: list[dict[str, float | int]] = field(default_factory=list)
     file: str = FILE
+    _resumed: tuple[int, torch.optim.AdamW, "Checkpoint"] | None = None
+
+    def resume(self) -> int:
+        """Put back what a killed run had saved. Returns how many steps it had taken."""
+        if self._resumed is None:
+            optimiser = adamw(self.model, self.plan)
+            checkpoint = Checkpoint(self.run.scratch / self.file, self.key)
+            first, self.trace = checkpoint.restore(self.model, optimiser)
+            self._resumed = first, optimiser, checkpoint
+        return self._resumed[0]
 
     def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
         """Take the steps that are still to be taken, one at a time.
@@ -264,9 +274,8 @@ class Training:
         Raises:
             DivergedError: The loss or its gradient is no longer finite.
         """
-        optimiser = adamw(self.model, self.plan)
-        checkpoint = Checkpoint(self.run.scratch / self.file, self.key)
-        first, self.trace = checkpoint.restore(self.model, optimiser)
+        self.resume()
+        first, optimiser, checkpoint = self._resumed  # type: ignore[misc]
         self.run.progress(first, self.plan.steps, "training")
 
         def update(number: int) -> Step:
@@ -338,7 +347,9 @@ class Checkpoint:
         self, done: int, model: nn.Module, optimiser: torch.optim.Optimizer, trace: list[Any]
     ) -> None:
         """Write a new file beside the old one, make it durable, and put it in its place."""
-        tensors = {f"model/{name}": t.detach().contiguous() for name, t in _state(model).items()}
+        tensors = {
+            f"model/{name}": t.detach().contiguous() for name, t in model_state(model).items()
+        }
         for row, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{row}/{name}": t.contiguous() for name, t in state.items()}
         facts = {"key": self.key, "done": str(done), "trace": json.dumps(trace)}
@@ -370,7 +381,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError):
             return 0, []
-        own = _state(model)
+        own = model_state(model)
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(tensors[f"model/{name}"])
@@ -380,7 +391,7 @@ class Checkpoint:
         return int(facts["done"]), json.loads(facts["trace"])
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def model_state(model: nn.Module) -> dict[str, Tensor]:
     """Every tensor of a model once, tied ones under one name."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
