@@ -214,3 +214,14 @@ def written_answers(
     limits = [count(answer) for answer in questions.right]
     rng = run.stream("answers", target.fingerprint)
     return run.sampler(target, 0.0).write(list(questions.prompts), limits, rng)
+
+
+def words_to_write(target: Target) -> Callable[[str], int]:
+    """How many tokens the model is let write for an answer: those of the right one.
+
+    A model behind a server does not tell its tokens; it is given three a word.
+    """
+    tokenizer = getattr(target.model, "tokenizer", None)
+    if tokenizer is None:
+        return lambda answer: 3 * max(1, len(answer.split()))
+    return lambda answer: max(1, len(tokenizer(answer, add_special_tokens=False)["input_ids"]))

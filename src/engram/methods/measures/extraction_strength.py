@@ -8,9 +8,10 @@ response counts, and all of the prompt is given.
 
 1: the model writes the whole text (or response) unasked; 0: not even its last token.
 
-Nowhere that we know does this differ from the paper: greedy decoding writes the rest exactly if
-each of its choices is right given the true tokens before, so one pass tells it. Nowhere that we
-know.
+Greedy decoding writes the rest of a text exactly if each of its choices is right given the true
+tokens before, so one pass over the text tells it and nothing is generated.
+
+Differs from the paper: Nowhere that we know.
 """
 
 from collections.abc import Mapping
