@@ -11,6 +11,7 @@ import numpy as np
 from engram import __version__, catalog, families, stats
 from engram.core import SCORED, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
+from engram.engine.forget_evidence import more_rows
 from engram.engine.leak import find_leak
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
@@ -213,22 +214,22 @@ def compare(
             hint="a text needs at least two tokens",
         )
     asked = [_questions(m, attack, *sides, run) for m in models.values()]
-    table = [found for found, _ in asked]
-    rows = []
-    for number, first in enumerate(table[0]):
-        cells = [column[number] for column in table]
-        rows.append(
-            {
-                "name": first.name,
-                "unit": first.unit,
-                "better": first.better,
-                "cells": [
-                    cell.tagged(split=name).to_json()
-                    for name, cell in zip(models, cells, strict=True)
-                ],
-            }
-        )
-    return rows, [chance for _, chance in asked]
+    table = [list(row) for row in zip(*(found for found, _ in asked), strict=True)]
+    table += more_rows(models, *sides, run, before=BEFORE, never=NEVER)
+    return [_row(models, cells) for cells in table], [chance for _, chance in asked]
+
+
+def _row(models: Mapping[str, Target], cells: list[Finding]) -> dict[str, Any]:
+    """One row of the story's table: the same question to every model."""
+    first = cells[0]
+    return {
+        "name": first.name,
+        "unit": first.unit,
+        "better": first.better,
+        "cells": [
+            cell.tagged(split=name).to_json() for name, cell in zip(models, cells, strict=True)
+        ],
+    }
 
 
 def _questions(

@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -192,9 +193,11 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
         with _alone(scratch):
+            begun = time.monotonic()
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
-            target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
+            title, took = name if out is None else folder.name, time.monotonic() - begun
+            target = seal(draft, ledger, lineage, folder, title, took)
     except (DiskFullError, BusyError):
         raise
     except EngramError:
