@@ -163,7 +163,9 @@ def test_extraction_strength_of_responses_counts_them_alone(run, target, asked):
     expected = []
     for text, prompt in zip(asked.texts, asked.column("prompt").to_pylist(), strict=True):
         made = lm.tokenizer(text, return_offsets_mapping=True)
-        first = next(i for i, (_, last) in enumerate(made["offset_mapping"]) if last > len(prompt) + 1)
+        first = next(
+            i for i, (_, last) in enumerate(made["offset_mapping"]) if last > len(prompt) + 1
+        )
         expected.append(strength_by_writing(lm, made["input_ids"], first))
     assert found[0].value == pytest.approx(np.mean(expected), abs=1e-9)
 

@@ -146,7 +146,11 @@ class ForgetOptions(Common):
     retrained_logs: str = ""
     """The same log of the model that was trained without the records."""
     out: Path | None = None
-    """Folder of the new target; the evidence goes to its folder `evidence`."""
+    """Folder of the new target; the evidence goes beside it, to OUT-evidence."""
+    requested_by: str = ""
+    """Who asked: a case number, say. It is written into the deletion ledger."""
+    branch: bool = False
+    """Go on although an earlier request has already made this target forget other records."""
 
 
 @dataclass(frozen=True)
@@ -282,11 +286,15 @@ def forget(args: list[str]) -> int:
         retrain=options.retrain,
         battery=options.battery,
         out=options.out,
-        evidence=options.out / "evidence" if options.out else None,
+        evidence=options.out.with_name(f"{options.out.name}-evidence") if options.out else None,
+        by=options.requested_by,
+        branch=options.branch,
     )
     tell(
         {
             "target": str(done.target.folder),
+            "certificate": str(done.certificate),
+            "entry": {"number": done.entry.number, "hash": done.entry.hash},
             "retrained": str(done.retrained.folder) if done.retrained else None,
             "report": str(done.story.folder / "report.html"),
             **_report(done.story),
@@ -298,6 +306,7 @@ def forget(args: list[str]) -> int:
             "",
             f"target: {done.target.folder}",
             f"report: {done.story.folder / 'report.html'}",
+            f"certificate: {done.certificate} (entry {done.entry.number} of the deletion ledger)",
         ],
         options.json,
     )

@@ -151,13 +151,11 @@ def _likeness(pool: Split, forgotten: Split) -> np.ndarray | None:
 
 
 def _cost(models: Mapping[str, Target]) -> list[Cells]:
-    """Seconds and gradient steps that it took to make each model, beyond the one before."""
+    """Seconds and gradient steps that it took to make each model; of an edit, the edit's alone."""
+    asked = (("seconds", "s", _seconds), ("gradient steps", "", _steps))
     return [
-        [_made(model, "seconds", "seconds to make it", "s", _seconds) for model in models.values()],
-        [
-            _made(model, "steps", "gradient steps to make it", "", _steps)
-            for model in models.values()
-        ],
+        [_made(model, what, unit, count) for model in models.values()]
+        for what, unit, count in asked
     ]
 
 

@@ -224,4 +224,6 @@ def words_to_write(target: Target) -> Callable[[str], int]:
     tokenizer = getattr(target.model, "tokenizer", None)
     if tokenizer is None:
         return lambda answer: 3 * max(1, len(answer.split()))
-    return lambda answer: max(1, len(tokenizer(answer, add_special_tokens=False)["input_ids"]))
+    return lambda answer: max(
+        1, len(tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"])
+    )
