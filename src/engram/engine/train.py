@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -209,13 +210,15 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
         with _alone(scratch) if processes.is_first else nullcontext():
+            begun = time.monotonic()
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
             if not processes.is_first:
                 processes.wait()
                 return load(folder, run.device)
             lineage = replace(lineage, guarantee=dict(draft.guarantee))
-            target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
+            title, took = name if out is None else folder.name, time.monotonic() - begun
+            target = seal(draft, ledger, lineage, folder, title, took)
     except (DiskFullError, BusyError, DivergedError):  # what was finished is kept
         raise
     except EngramError:
