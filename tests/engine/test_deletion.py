@@ -11,7 +11,8 @@ from tests_engine import method
 
 from engram.core import EngramError
 from engram.core.ledger import pseudonym
-from engram.engine import EngineRun, forget, known_records, load, to_forget
+from engram.engine import EngineRun, auto_forget, forget, known_records, load, to_forget
+from engram.engine.auto_forget import CHANCE, HELD_OUT, KEPT
 from engram.engine.deletion import Asked, alone_on, check_unbranched, verify
 from engram.report import certificate as page
 from engram.store import deletions
@@ -234,3 +235,44 @@ def test_the_command_line(answered, engram, refused):
     assert engram("verify", "--store", root, "--json").json["entries"] == 1
     assert "2 files" in refused("verify", cert, cert, "--store", root)
     assert "cannot be read" in refused("verify", "nowhere.json", "--store", root)
+
+
+def test_the_forgotten_records_are_measured(answered, engram):
+    root, _, _, records, _, done = answered
+    said = engram("measure", "extraction-strength", done.target.folder, "--store", root, "--json")
+    found = {f["split"]: f["n"] for f in said.json["findings"]}
+    assert found["forgotten"] == len(records)
+
+
+LENIENT = "".join(f'[[limit]]\nname = "{name}"\nmin = 0.0\n' for name in (CHANCE, KEPT, HELD_OUT))
+
+
+def test_auto_takes_the_first_that_passes(answered, engram, tmp_path):
+    root, _, known, records, owner, done = answered
+    (tmp_path / "policy.toml").write_text(LENIENT)
+    said = engram(
+        "forget", done.target.folder, "--owner", known.trained.owners[-1], "--method", "auto",
+        "--policy", "policy.toml", "--no-retrain", "--battery", "quick", "--store", root, "--json",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    tried = said.json["tried"]
+    assert [attempt["method"] for attempt in tried] == ["gradient-difference"]
+    assert {f["name"] for f in tried[0]["findings"]} == {CHANCE, KEPT, HELD_OUT}
+
+
+def test_auto_falls_back_to_retraining(answered, monkeypatch):
+    root, target, known, records, _, _ = answered
+    monkeypatch.setattr(auto_forget, "ORDER", ("gradient-difference",))
+    method, tried = auto_forget.choose_unlearner(
+        target, known, records, EngineRun(root=root), lambda found: ["never good enough"]
+    )
+    assert type(method).__name__ == "Retrain"
+    assert [(a.method, a.failed) for a in tried] == [
+        ("gradient-difference", ("never good enough",)), ("retrain", ()),
+    ]  # fmt: skip
+
+
+def test_a_policy_without_auto_is_refused(answered, refused):
+    root, target, *_ = answered
+    said = refused("forget", target.folder, "--policy", "p.toml", "--store", root)
+    assert "--method is gradient-difference" in said

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,13 @@ from engram.engine import audit as run_audit
 from engram.engine import forget as run_forget
 from engram.engine import measure as run_measure
 from engram.engine.answer_logs import judge_logs
+from engram.engine.auto_forget import (
+    CHANCE,
+    HELD_OUT,
+    KEPT,
+    Attempt,
+    choose_unlearner,
+)
 from engram.engine.battery import unsuited
 from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
 from engram.parts.completions import Budget
@@ -135,7 +142,11 @@ class ForgetOptions(Common):
     records: str = ""
     """Forget the records in this file; they are found by their content."""
     method: str = "gradient-difference"
-    """The unlearner: `engram ls edits`."""
+    """The unlearner (`engram ls edits`), or auto: the cheapest one that passes the policy."""
+    policy: Path | None = None
+    """Limits for --method auto, a TOML file as `engram check` reads: on chance (p-value of
+    forgotten and held-out records being alike), usefulness on kept records and usefulness on
+    held-out records. By default at least 0.05, 0.8 and 0.9."""
     retrain: bool = True
     """Train the exact reference too: the same recipe and seed, without the records."""
     battery: str = "standard"
@@ -271,13 +282,25 @@ def forget(args: list[str]) -> int:
         return _judge_logs(options)
     if not options.target:
         raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
-    method = catalog.find("edits", options.method).load()()
+    automatic = options.method == "auto"
+    if options.policy is not None and not automatic:
+        raise EngramError(
+            f"--policy is given, but --method is {options.method}",
+            hint="a policy chooses between methods: --method auto",
+        )
+    limits = read_policy(options.policy) if options.policy else FORGETTING
+    method = None if automatic else catalog.find("edits", options.method).load()()
     run = make_run(options)
     target = load(options.target, run.device)
     known = known_records(target, options.data)
     asked = data.read(options.records, **columns_of(target)) if options.records else None
     ids = split_list(options.ids)
     records = to_forget(target, known, owner=options.owner, ids=ids, records=asked)
+    attempts: tuple[Attempt, ...] = ()
+    if method is None:
+        method, attempts = choose_unlearner(
+            target, known, records, run, lambda found: failing(limits, found)
+        )
     done = run_forget(
         target,
         known,
@@ -295,12 +318,14 @@ def forget(args: list[str]) -> int:
         {
             "target": str(done.target.folder),
             "certificate": str(done.certificate),
+            "tried": [asdict(attempt) for attempt in attempts],
             "entry": {"number": done.entry.number, "hash": done.entry.hash},
             "retrained": str(done.retrained.folder) if done.retrained else None,
             "report": str(done.story.folder / "report.html"),
             **_report(done.story),
         },
         [
+            *(_tried(attempt) for attempt in attempts),
             done.story.document["verdict"]["sentence"],
             "",
             *_comparison(done.story.document["comparison"]),
@@ -312,6 +337,26 @@ def forget(args: list[str]) -> int:
         options.json,
     )
     return 0
+
+
+FORGETTING: list[dict[str, Any]] = [
+    {"name": CHANCE, "min": 0.05},
+    {"name": KEPT, "min": 0.8},
+    {"name": HELD_OUT, "min": 0.9},
+]
+"""What `--method auto` asks of a model, where no policy is given."""
+
+
+def failing(limits: list[dict[str, Any]], found: Sequence[Finding]) -> list[str]:
+    """The limits that some findings do not meet, in words."""
+    plain = [finding.to_json() for finding in found]
+    judged = [judge_limit(limit, plain) for limit in limits]
+    return [one["text"] for one in judged if not one["ok"]]
+
+
+def _tried(attempt: Attempt) -> str:
+    why = "; ".join(attempt.failed)
+    return f"{attempt.method}: {f'not good enough ({why})' if why else 'chosen'}"
 
 
 def _judge_logs(options: ForgetOptions) -> int:
@@ -352,7 +397,7 @@ def measure(args: list[str]) -> int:
         return 0
     target, members, outsiders, run, _ = _sides(parsed.options)
     family = families.find(target.family)
-    sides = {"members": members, "outsiders": outsiders}
+    sides = {"members": members, "outsiders": outsiders, **_forgotten(target, parsed.options)}
     for side in sides.values():
         family.check(side)
     if target.family == SERVED and not unsuited(parsed.method, target):
@@ -361,6 +406,14 @@ def measure(args: list[str]) -> int:
     found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
     tell({"findings": found}, [number(f) for f in found], parsed.options.json)
     return 0
+
+
+def _forgotten(target: Target, options: TargetOptions) -> dict[str, Split]:
+    """The records that the target was made to forget, as far as they are still in its data."""
+    if options.members or target.known is None or not target.ledger.having("forgotten"):
+        return {}
+    found = known_records(target, options.data).forgotten
+    return {"forgotten": found} if len(found) else {}
 
 
 def check(args: list[str]) -> int:
