@@ -248,7 +248,7 @@ LENIENT = "".join(f'[[limit]]\nname = "{name}"\nmin = 0.0\n' for name in (CHANCE
 
 
 def test_auto_takes_the_first_that_passes(answered, engram, tmp_path):
-    root, _, known, records, owner, done = answered
+    root, _, known, _, _, done = answered
     (tmp_path / "policy.toml").write_text(LENIENT)
     said = engram(
         "forget", done.target.folder, "--owner", known.trained.owners[-1], "--method", "auto",
