@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engram.core.arrows import Attack, Edit, Measure, Recipe, Run, Sampler, Transform, Validated
-    from engram.core.errors import EngramError, nearest
+    from engram.core.errors import DivergedError, EngramError, nearest
     from engram.core.finding import Finding
     from engram.core.ledger import Ledger, Role
     from engram.core.paper import Paper
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "arrows": ("Attack", "Edit", "Measure", "Recipe", "Run", "Sampler", "Transform", "Validated"),
-    "errors": ("EngramError", "nearest"),
+    "errors": ("DivergedError", "EngramError", "nearest"),
     "finding": ("Finding",),
     "ledger": ("Ledger", "Role"),
     "paper": ("Paper",),
@@ -35,9 +35,9 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "ACCESS", "SCORED", "TOO_SHORT", "Access", "Attack", "Draft", "Edit", "EngramError",
-    "Finding", "Ledger", "Lineage", "Measure", "Paper", "Recipe", "Role", "Run", "Sampler",
-    "Scores", "Shadows", "Split", "Target", "TokenSignals", "Transform", "Validated",
+    "ACCESS", "SCORED", "TOO_SHORT", "Access", "Attack", "DivergedError", "Draft", "Edit",
+    "EngramError", "Finding", "Ledger", "Lineage", "Measure", "Paper", "Recipe", "Role", "Run",
+    "Sampler", "Scores", "Shadows", "Split", "Target", "TokenSignals", "Transform", "Validated",
     "check_disjoint", "nearest", "seed_of", "stream", "torch_seeded", "torch_stream",
 ]  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pyarrow as pa
@@ -53,10 +53,10 @@ class Strings(Sequence[str]):
         return len(self._array)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, place: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, place: slice) -> "Strings": ...
-    def __getitem__(self, place: int | slice) -> "str | Strings":
+    def __getitem__(self, place: SupportsIndex | slice) -> "str | Strings":
         if isinstance(place, slice):
             return Strings(self._array[place])
         return self._array[int(place)].as_py()

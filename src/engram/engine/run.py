@@ -29,8 +29,15 @@ from engram.store import LOG, TARGET, default_root, disk_errors, run_id
 Watch = Callable[[int, int, str], None]
 
 
+Listen = Callable[[Mapping[str, Any]], None]
+
+
 def silent(done: int, total: int, what: str) -> None:
     """Watch nothing."""
+
+
+def deaf(entry: Mapping[str, Any]) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class EngineRun:
         scratch: Checkpoints of the work in progress.
         reading: How language models read records.
         watch: Called with (done, total, what) as work goes on.
+        listen: Called with each entry of the log, as it is written.
         executor: Where shadow models and other fan-out work is done.
         budget: How many requests may be made of servers.
         validation: Records that a recipe may look at while it trains, and not learn from.
@@ -85,6 +93,7 @@ class EngineRun:
     scratch: Path = field(default_factory=lambda: default_root() / "scratch")
     reading: Reading = field(default_factory=Reading)
     watch: Watch = silent
+    listen: Listen = deaf
     executor: Executor = field(default_factory=InProcess)
     budget: Budget = field(default_factory=Budget, compare=False)
     validation: Split | None = field(default=None, compare=False)
@@ -284,6 +293,7 @@ class EngineRun:
             self.scratch.mkdir(parents=True, exist_ok=True)
             with (self.scratch / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+        self.listen(entry)
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches."""
@@ -307,7 +317,9 @@ def pick_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # one GPU a process
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:

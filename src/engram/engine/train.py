@@ -2,8 +2,9 @@
 
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families
-from engram.core import EngramError, Ledger, Lineage, Split, Target, check_disjoint
+from engram.core import DivergedError, EngramError, Ledger, Lineage, Split, Target, check_disjoint
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose, toss
+from engram.parts.processes import launched
 from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
 
 
@@ -125,6 +127,11 @@ def train_on(
         coins=coins,
     )
     subset = data.where(trained, name="trained")
+    if launched().count > 1 and not getattr(recipe, "many_processes", False):
+        raise EngramError(
+            f"{lineage.method} trains in one process, but {launched().count} were launched",
+            hint="start it with `engram train`; recipes that tune language models take several",
+        )
     return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
 
 
@@ -187,6 +194,7 @@ def edit(
         parent=target.fingerprint,
         code=__version__,
         coins=0.0,  # who is forgotten is nobody's coin
+        guarantee={},  # an edit looks at the records again, without noise
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
@@ -198,21 +206,28 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     folder = out or run.root / name
     if found := _done(folder, name, run):
         return found
-    scratch = folder / f".work-{name}"
+    scratch, processes = folder / f".work-{name}", launched()
     fresh = not folder.exists()
     try:
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
-        with _alone(scratch):
+        with _alone(scratch) if processes.is_first else nullcontext():
+            begun = time.monotonic()
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
-            target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
-    except (DiskFullError, BusyError):
+            if not processes.is_first:
+                processes.wait()
+                return load(folder, run.device)
+            lineage = replace(lineage, guarantee=dict(draft.guarantee))
+            title, took = name if out is None else folder.name, time.monotonic() - begun
+            target = seal(draft, ledger, lineage, folder, title, took)
+    except (DiskFullError, BusyError, DivergedError):  # what was finished is kept
         raise
     except EngramError:
-        if fresh:  # a mistake leaves nothing behind
+        if fresh and processes.is_first:  # a mistake leaves nothing behind
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    processes.wait()
     shutil.rmtree(scratch, ignore_errors=True)
     add(run.root, folder)
     return target
@@ -239,9 +254,10 @@ def _alone(scratch: Path) -> Iterator[None]:
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
     inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
     # Where data and base were found does not change the result; what they hold does.
-    # The roles say who was held out, however that was drawn.
-    for place in ("data", "data_options", "base", "coins"):
-        del inputs[place]
+    # What comes of the training does not decide it either, and the roles say who was held out,
+    # however that was drawn.
+    for place in ("data", "data_options", "base", "coins", "guarantee"):
+        inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
 

@@ -215,3 +215,8 @@ def _check_found(split: Split, texts: list[str], starts: list[int], what: str, r
             f"{split.ids[first]!r}, {shown!r})",
             hint=remedy,
         )
+
+
+def response_lengths(tokenizer: Any, split: Split) -> list[int]:
+    """How many of the tokens of each record's text are its response's, none of them the first."""
+    return [sum(asked[1:]) for _, asked in _tokenised(tokenizer, *responses(split))]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from engram.core import Split
@@ -49,6 +49,16 @@ def cut(tokens: Sequence[int], context: int) -> list[Sequence[int]]:
     return [tokens[i : i + context] for i in range(0, max(len(tokens) - 1, 0), stride)]
 
 
+def side_by_side(
+    rows: Sequence[Shaped[np.ndarray, " _"]], like: Shaped[Tensor, "rows width"]
+) -> Shaped[Tensor, "rows width"]:
+    """Rows of different lengths as one tensor like another, filled up with 0 on the right."""
+    table = torch.zeros(tuple(like.shape), dtype=like.dtype)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = torch.from_numpy(row)
+    return table.to(like.device)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenExamples:
     """Pieces of tokenised records, beside the model that is to learn or forget them.
@@ -61,6 +71,7 @@ class TokenExamples:
         parts: Chunks that a batch is read in, at least.
         asked: Which of the tokens are predicted; None: all but the first of each piece, which
             never is; (total,).
+        share: Which of how many shares of every batch is read here; (0, 1): all of it.
         smoothing: Share of the probability that the loss wants spread over all tokens alike.
     """
 
@@ -73,6 +84,7 @@ class TokenExamples:
     record: Int[np.ndarray, " pieces"]
     parts: int = 1
     asked: Bool[np.ndarray, " total"] | None = None
+    share: tuple[int, int] = (0, 1)
     smoothing: float = 0.0
 
     @classmethod
@@ -135,20 +147,36 @@ class TokenExamples:
         With `smoothing` s it is (1 - s) times that, and s times the mean over all tokens of the
         vocabulary (Szegedy et al., 2016).
         """
+        return self.token_losses(rows)[0].sum(1)
+
+    def token_losses(
+        self, rows: Int[np.ndarray, " rows"]
+    ) -> tuple[Float[Tensor, "rows time"], Float[Tensor, "rows time"], Bool[Tensor, "rows time"]]:
+        """What is learnt at each position, in nats; differentiable.
+
+        Returns:
+            The loss of the token after each position, smoothed as in `nll`; its negative
+            log-likelihood, not smoothed; and whether it is predicted at all. Where it is not,
+            both are 0.
+        """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
         mask = (tokens != IGNORED).long()
         logits = self.model(
             input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
         ).logits
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-            label_smoothing=self.smoothing,
-        )
-        return losses.view(labels.shape).sum(1)
+        answers, true = logits.flatten(0, 1).float(), labels.flatten()
+        nll = nn.functional.cross_entropy(answers, true, ignore_index=IGNORED, reduction="none")
+        loss = nll
+        if self.smoothing:
+            loss = nn.functional.cross_entropy(
+                answers,
+                true,
+                ignore_index=IGNORED,
+                reduction="none",
+                label_smoothing=self.smoothing,
+            )
+        return loss.view(labels.shape), nll.view(labels.shape), labels != IGNORED
 
     def predictions(
         self, rows: Int[np.ndarray, " rows"], model: nn.Module | None = None
@@ -182,7 +210,11 @@ class TokenExamples:
         return torch.from_numpy(tokens), torch.from_numpy(labels)
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
-        """The rows in at least `parts` chunks, whose logits stay below `LOGITS` numbers."""
+        """The rows (of this share) in at least `parts` chunks of at most `LOGITS` logits each."""
+        number, count = self.share
+        rows = rows[number::count]
+        if not len(rows):
+            return
         width = int(self.lengths[rows].max())
         size = max(1, min(LOGITS // (width * self.answers), -(-len(rows) // self.parts)))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))

@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engram.core import Draft, EngramError, Run, Split, Target, check_disjoint
+from engram.core import DivergedError, Draft, EngramError, Run, Split, Target, check_disjoint
 from engram.parts.predictions import Predictions
 from engram.parts.response_examples import ResponseExamples, has_prompts
 from engram.parts.training import (
-    DivergedError,
     Epochs,
     Examples,
     Plan,
@@ -54,7 +53,7 @@ def check_unlearner(method: Any) -> None:
     Plan(method.steps, method.learning_rate)
 
 
-def check_stop(stop: float | None) -> None:
+def check_stop(stop: float | int | None) -> None:
     """Refuse a loss to stop at that is not above 0, or not finite."""
     if stop is not None and not (stop > 0 and math.isfinite(stop)):
         raise EngramError(
@@ -68,7 +67,7 @@ def check_layer_number(layer: int | None) -> None:
     check_at_least("layer", 0 if layer is None else layer, 0, "0 is the first block")
 
 
-def check_above(name: str, value: float, least: float, hint: str) -> None:
+def check_above(name: str, value: float | int, least: float | int, hint: str) -> None:
     """Refuse a field that is not above `least`, or not finite."""
     if not (value > least and math.isfinite(value)):
         raise EngramError(f"{name} is {value}, but must be above {least:g}", hint=hint)
@@ -217,7 +216,8 @@ class Unlearning:
             if keep_weight:
                 yield from record_parts(self.keep, keep.rows(step), keeping, keep_weight)
 
-        training = Training(self.module, plan, self.run, self.key)
+        # A loss that is raised by dropout would look forgotten before it is.
+        training = Training(self.module, plan, self.run, self.key, dropout=False)
         watch = Watch(self, training)
         only_forgets = gated and not keep_weight
         try:
@@ -269,6 +269,7 @@ class Watch:
                 "no better than a blind guess",
                 hint=f"lower --learning-rate, to {rate / 3:.2g} say, or --steps, or raise "
                 "--keep-weight where there is one",
+                step=step,
             )
         self.sound = (step + 1, _copied(self.work.module))
 
@@ -288,6 +289,7 @@ class Watch:
                 f"{problem}; the target is as it was, and the last sound weights (step {number}) "
                 "had not forgotten",
                 hint=problem.hint,
+                step=problem.step,
             ) from problem
         trace = self.training.trace
         trace[:] = [entry for entry in trace if entry["step"] < number]
@@ -328,8 +330,8 @@ def logprobs(examples: Any, batch: int = 32) -> Float[Tensor, " n"]:
 def _asked(
     examples: Any, rows: np.ndarray, batch: int, what: Callable[[Predictions], Tensor]
 ) -> Float[np.ndarray, " rows"]:
-    module = examples.model
-    training, found = module.training, np.zeros(len(rows), np.float32)
+    module, found = examples.model, np.zeros(len(rows), np.float32)
+    training = module.training
     module.eval()
     with torch.no_grad():
         for first in range(0, len(rows), batch):

@@ -61,9 +61,9 @@ class Dpo:
     """Words of a text that are its prompt, where there is no column `prompt`; 0 wants one."""
     steps: int = 80
     """Steps in all."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     """The learning rate; a large published model wants 1e-5."""
-    forget_weight: float = 0.05
+    forget_weight: float = 0.2
     """Weight of the loss on what is forgotten."""
     keep_weight: float = 1.0
     """Weight of the mean loss on what is kept; 0 leaves that side out."""

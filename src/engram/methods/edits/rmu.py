@@ -46,7 +46,7 @@ class Rmu:
 
     layer: int | None = None
     """The block whose output is turned into noise, from 0; None: the middle one."""
-    coefficient: float = 2.0
+    coefficient: float = 6.5
     """c: how long the random direction is, in lengths of the model's own inner state."""
     steps: int = 80
     """Steps in all."""
@@ -64,7 +64,7 @@ class Rmu:
 
     def __post_init__(self) -> None:
         check_unlearner(self)
-        check_above("coefficient", self.coefficient, 0, "1 to 5 are usual")
+        check_above("coefficient", self.coefficient, 0, "6.5 suits a small model")
         check_at_least("layer", self.layer or 0, 0, "0 is the first block")
 
     def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:

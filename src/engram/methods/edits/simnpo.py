@@ -47,7 +47,7 @@ class Simnpo:
     """Steps in all."""
     learning_rate: float = 1e-4
     """The learning rate; a large published model wants 1e-5."""
-    forget_weight: float = 0.3
+    forget_weight: float = 1.0
     """Weight of the loss on what is forgotten."""
     keep_weight: float = 1.0
     """Weight of the mean loss on what is kept; 0 leaves that side out."""

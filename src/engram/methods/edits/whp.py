@@ -13,8 +13,7 @@ Differs from the paper:
 1. Anchor terms are not replaced by generic ones: that takes another model, and names.
 2. The model learns the whole distribution softmax(v); the paper takes labels from it.
 3. Kept records have a loss of their own.
-4. The true token's reinforced logit counts as at least `margin` above its own: in records that
-   are known by heart, learning more hardly moves it.
+4. Logits are centred first: their mean says nothing, but training moves it.
 """
 
 from copy import deepcopy
@@ -23,7 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from engram import families
@@ -47,9 +46,6 @@ class Whp:
 
     alpha: float = 5.0
     """How many times what the reinforced model says more loudly is taken out."""
-    margin: float = 2.0
-    """The least by which the reinforced model's logit of a true token is above the first's; 0 is
-    the paper's."""
     reinforce_steps: int = 40
     """Steps by which the second model is steeped in the records to forget."""
     steps: int = 80
@@ -71,7 +67,6 @@ class Whp:
     def __post_init__(self) -> None:
         check_unlearner(self)
         check_above("alpha", self.alpha, 0, "5 is usual")
-        check_at_least("margin", self.margin, 0, "0 is the paper's")
         check_at_least("reinforce_steps", self.reinforce_steps, 1, "1 is the least that works")
         check_at_least("forget_weight", self.forget_weight, 0, "0 leaves that side out")
 
@@ -85,7 +80,7 @@ class Whp:
             with torch.no_grad():
                 z = work.forget.predictions(rows, before).logits
                 louder = work.forget.predictions(rows, steeped).logits
-                generic = generic_logits(z, louder, said.labels, self.alpha, self.margin)
+                generic = generic_logits(z, louder, self.alpha)
             return said.means(whp_losses(said.logits, generic))
 
         return work.descend(imitate, weight=self.forget_weight, keep_weight=self.keep_weight)
@@ -106,17 +101,12 @@ class Whp:
 def generic_logits(
     z: Float[Tensor, "predictions answers"],
     reinforced: Float[Tensor, "predictions answers"],
-    labels: Int[Tensor, " predictions"],
     alpha: float,
-    margin: float = 0.0,
 ) -> Float[Tensor, "predictions answers"]:
     """What would be said by somebody who had not read the records (the paper's equation 1)."""
     # Logits say nothing by their mean, which training may move: it is taken out of both.
     z, reinforced = (x - x.mean(-1, keepdim=True) for x in (z, reinforced))
-    excess = (reinforced - z).relu()
-    at = labels[:, None]
-    excess = excess.scatter(1, at, excess.gather(1, at).clamp(min=margin))
-    return z - alpha * excess
+    return z - alpha * (reinforced - z).relu()
 
 
 def whp_losses(

@@ -69,7 +69,7 @@ class RankOneEdit:
     """The block to edit, from 0; None: the one that causal tracing names."""
     prompt_words: int = 8
     """Words of a text that are its prompt, where there is no column `prompt`; 0 wants one."""
-    every: int = 8
+    every: int = 2
     """Tokens of an answer between two edits; 0 edits at the last token of the prompt alone."""
     noise: float = 3.0
     """Noise that blurs a prompt for tracing, in standard deviations of the embeddings."""
