@@ -36,12 +36,15 @@ def own_files(method) -> list[Path]:
 
 
 def class_body(method) -> list[ast.stmt]:
-    tree = ast.parse(source_of(method).read_text(encoding="utf-8"))
-    return next(
-        node.body
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef) and node.name == method.__name__
-    )
+    """What stands in the method's class, after what stands in the dataclasses above it."""
+    return [
+        statement
+        for cls in reversed(method.__mro__)
+        if is_dataclass(cls)
+        for node in ast.walk(ast.parse(source_of(cls).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name == cls.__name__
+        for statement in node.body
+    ]
 
 
 def test_has_a_proper_name(entry):

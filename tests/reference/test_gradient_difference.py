@@ -37,7 +37,7 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = target = tokens
+    losses = logits = computed = fit = shadows = retrained = sampler = records = target = tokens
 
 
 NAMES = ("Mara Quill", "Abel Stone", "Ines Ferro", "Otto Lind", "Nela Brook", "Ivo Marl")

@@ -12,7 +12,8 @@ from engram.methods.measures.exposure import Exposure
 from engram.methods.measures.exposure.candidates import Candidates
 from engram.methods.measures.exposure.ranking import ROUNDING
 from engram.methods.measures.exposure.reading import Rows, TextReader
-from engram.methods.measures.exposure.secrets import Planted, find_secret, pattern_of
+from engram.methods.measures.exposure.secrets import Planted, pattern_of
+from engram.parts.canary_secrets import find_secret
 from engram.stats.exposure import exposure_by_rank, exposure_by_skew_normal
 
 CANARIES = (

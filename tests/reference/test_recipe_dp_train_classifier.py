@@ -41,7 +41,7 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = target = tokens
+    losses = logits = computed = fit = shadows = retrained = sampler = records = target = tokens
 
 
 def blobs(n=40, seed=0, spread=0.4):
@@ -57,6 +57,7 @@ def blobs(n=40, seed=0, spread=0.4):
 def known_noise(monkeypatch):
     """A noise multiplier that needs no accountant, so these tests run without opacus."""
     monkeypatch.setattr(dp_sgd, "noise_multiplier", lambda budget, rate, steps: NOISE)
+    monkeypatch.setattr(dp_sgd, "epsilon_of", lambda budget, noise, rate, steps: budget.epsilon)
 
 
 def weights(draft):

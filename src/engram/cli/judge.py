@@ -13,6 +13,7 @@ from engram import catalog, data, families
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, read_config, split_list
 from engram.core import EngramError, Finding, Split, Target
+from engram.data.answer_logs import read_answer_log
 from engram.data.scores import read_scores
 from engram.engine import (
     AuditRun,
@@ -26,6 +27,7 @@ from engram.engine import (
 from engram.engine import audit as run_audit
 from engram.engine import forget as run_forget
 from engram.engine import measure as run_measure
+from engram.engine.answer_logs import judge_logs
 from engram.engine.battery import unsuited
 from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
 from engram.parts.completions import Budget
@@ -64,6 +66,9 @@ class TargetOptions(Common):
     """Tokens by which windows over a long record advance; 0: half the window."""
     long: str = "window"
     """Records longer than the context: window (read piece by piece) or refuse."""
+    cluster: str = ""
+    """Where models to compare with and shards are worked at: local starts Ray here, ADDRESS joins
+    one."""
     max_requests: int | None = None
     """The most requests that a served model is asked; without it, as many as it takes."""
 
@@ -91,8 +96,6 @@ class AuditOptions(TargetOptions):
     """Records that nobody trained on and that are not audited; attacks that need such join."""
     prompts: str = ""
     """Records of the same field, to make the model write from; attacks that need such join."""
-    cluster: str = ""
-    """Where shadow models and shards are worked at: local starts Ray here, ADDRESS joins one."""
     set: str = ""
     """Fields of attacks, with commas between them: min-k.fraction=0.1,neighbourhood.share=0.1."""
     out: Path | None = None
@@ -139,8 +142,16 @@ class ForgetOptions(Common):
     """For the audits before and after: quick, standard or thorough."""
     data: str = ""
     """The data that the target was trained on, if it has moved."""
+    logs: str = ""
+    """Judge a model by its exported losses alone (TOFU's evaluation log), without any target."""
+    retrained_logs: str = ""
+    """The same log of the model that was trained without the records."""
     out: Path | None = None
-    """Folder of the new target; the evidence goes to its folder `evidence`."""
+    """Folder of the new target; the evidence goes beside it, to OUT-evidence."""
+    requested_by: str = ""
+    """Who asked: a case number, say. It is written into the deletion ledger."""
+    branch: bool = False
+    """Go on although an earlier request has already made this target forget other records."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +267,8 @@ def forget(args: list[str]) -> int:
         options = parse("engram forget", args, ForgetOptions).options
     except Printed:
         return 0
+    if options.logs or options.retrained_logs:
+        return _judge_logs(options)
     if not options.target:
         raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
     method = catalog.find("edits", options.method).load()()
@@ -274,11 +287,15 @@ def forget(args: list[str]) -> int:
         retrain=options.retrain,
         battery=options.battery,
         out=options.out,
-        evidence=options.out / "evidence" if options.out else None,
+        evidence=options.out.with_name(f"{options.out.name}-evidence") if options.out else None,
+        by=options.requested_by,
+        branch=options.branch,
     )
     tell(
         {
             "target": str(done.target.folder),
+            "certificate": str(done.certificate),
+            "entry": {"number": done.entry.number, "hash": done.entry.hash},
             "retrained": str(done.retrained.folder) if done.retrained else None,
             "report": str(done.story.folder / "report.html"),
             **_report(done.story),
@@ -290,9 +307,28 @@ def forget(args: list[str]) -> int:
             "",
             f"target: {done.target.folder}",
             f"report: {done.story.folder / 'report.html'}",
+            f"certificate: {done.certificate} (entry {done.entry.number} of the deletion ledger)",
         ],
         options.json,
     )
+    return 0
+
+
+def _judge_logs(options: ForgetOptions) -> int:
+    """Forget quality and utility from exported losses."""
+    if options.target:
+        raise EngramError(
+            "both a target and --logs are given",
+            hint="judge a model by itself or by its exported losses, one at a time",
+        )
+    if not (options.logs and options.retrained_logs):
+        missing = "--retrained-logs" if options.logs else "--logs"
+        raise EngramError(
+            f"{missing} is missing", hint="forget quality compares with a retrained model"
+        )
+    sides = [read_answer_log(where) for where in (options.logs, options.retrained_logs)]
+    found = [f.to_json() for f in judge_logs(*sides, seed=options.seed)]
+    tell({"findings": found}, [number(f) for f in found], options.json)
     return 0
 
 

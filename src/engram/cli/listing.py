@@ -95,11 +95,32 @@ def _page(entry: catalog.Entry) -> dict[str, Any]:
         "name": entry.name,
         "kind": entry.kind,
         "text": (ast.get_docstring(tree) or "").strip(),
-        "fields": _fields(body) if body else [],
+        "fields": _all_fields(body, tree) if body else [],
         "paper": _paper(body) if body else "",
         "extra": entry.extra,
         "address": entry.address,
     }
+
+
+def _all_fields(body: ast.ClassDef, tree: ast.Module) -> list[dict[str, str]]:
+    """The fields of a class and, before them, of its bases of ours, which are read too."""
+    named = {
+        alias.asname or alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "engram"
+        for alias in node.names
+    }
+    found: dict[str, dict[str, str]] = {}
+    for base in body.bases:
+        spec = (
+            find_spec(named[base.id]) if isinstance(base, ast.Name) and base.id in named else None
+        )
+        if spec is None or spec.origin is None:
+            continue
+        its = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        classes = [n for n in its.body if isinstance(n, ast.ClassDef) and n.name == base.id]
+        found |= {field["name"]: field for c in classes for field in _all_fields(c, its)}
+    return list((found | {field["name"]: field for field in _fields(body)}).values())
 
 
 def _fields(body: ast.ClassDef) -> list[dict[str, str]]:

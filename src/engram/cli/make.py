@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
 from engram import catalog, data
 from engram.cli.output import make_run, tell
 from engram.cli.parse import Common, Printed, parse
-from engram.core import EngramError, Split
+from engram.core import EngramError, Role, Split
 from engram.engine import edit as run_edit
 from engram.engine import known_records, load
 from engram.engine import train as run_train
@@ -57,6 +57,11 @@ class TrainOptions(ReadOptions):
     """Folder of the target; by default one in the store, named by its inputs."""
     holdout: float = 0.25
     """Share of owners (or records) to hold out for the audit, in [0, 1)."""
+    validation: float = 0.0
+    """Share of the held-out side that training may look at (to stop, say), in [0, 1). These
+    records are no outsiders in an audit."""
+    coins: bool = False
+    """Hold out each owner (or record) by a coin of its own: epsilon-lower-bound then shows more."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,8 @@ def train(args: list[str]) -> int:
         source=options.data,
         options=options.columns(),
         holdout=options.holdout,
+        validation=options.validation,
+        coins=options.coins,
         out=options.out,
     )
     _tell_target(target, name, options.json)
@@ -174,7 +181,7 @@ def _need(value: str, what: str, hint: str) -> None:
 
 def _tell_target(target: Any, name: str, as_json: bool) -> None:
     ledger = target.ledger
-    counts = {role: len(ledger.having(role)) for role in ("trained", "held-out", "forgotten")}
+    counts = {role: len(ledger.having(role)) for role in get_args(Role)}
     tell(
         {
             "target": str(target.folder),

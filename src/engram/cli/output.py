@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engram.engine import EngineRun, Reading, pick_device
+from engram.parts.processes import launched
 
 QUIET_SECONDS, PLAIN_SECONDS = 2.0, 15.0
 
@@ -21,6 +22,8 @@ class Progress:
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Take note that `done` of `total` steps of `what` are finished."""
+        if not launched().is_first:
+            return
         now = time.monotonic()
         if what != self._what:
             self.close()
@@ -52,6 +55,20 @@ class Progress:
             self._task = self._bar.add_task(what, total=total)
         self._bar.update(self._task, completed=done, total=total)
 
+    def listen(self, entry: Mapping[str, Any]) -> None:
+        """Say what was observed of a training, in a line above the bar."""
+        from engram.parts.observation_line import is_observation, observation_line
+
+        if not is_observation(entry):
+            return
+        if self._bar is None:
+            from rich.console import Console
+
+            console = Console(stderr=True)
+        else:
+            console = self._bar.console
+        console.print(observation_line(entry), markup=False, soft_wrap=True)
+
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
@@ -66,19 +83,23 @@ def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
         from engram.engine.cluster import executor_for
 
         more["executor"] = executor_for(cluster)
+    progress = Progress()
     return EngineRun(
         seed=options.seed,
         device=pick_device(options.device),
         root=options.root,
         scratch=options.root / "scratch",
         reading=reading or Reading(),
-        watch=Progress(),
+        watch=progress,
+        listen=progress.listen,
         **more,
     )
 
 
 def tell(document: Mapping[str, Any], lines: list[str], as_json: bool) -> None:
-    """Print one JSON document, or the lines for a person."""
+    """Print one JSON document, or the lines for a person; one process of several does so."""
+    if not launched().is_first:
+        return
     if as_json:
         print(json.dumps(document, indent=2, allow_nan=False, default=str))
     else:

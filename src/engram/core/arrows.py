@@ -95,6 +95,13 @@ class Run(Protocol):
         """
         ...
 
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """A model for each of `splits`, trained by the target's own recipe with a seed of its own.
+
+        They are found again, not trained again; `name` tells one purpose from another.
+        """
+        ...
+
     def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
         """Text access to a language model; at temperature 0 it writes greedily."""
         ...
@@ -113,6 +120,16 @@ class Run(Protocol):
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches how far this is."""
+        ...
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """A run that has records to look at while training: no members, and no outsiders either."""
+
+    @property
+    def validation(self) -> Split | None:
+        """Those records; None where the user set none aside."""
         ...
 
 

@@ -30,6 +30,10 @@ class Lineage:
         parent: Fingerprint of the base or edited target; "" where there is none.
         base: Where that base or edited target was found, as given.
         code: Version of Engram.
+        coins: The chance with which every owner (or record) was trained on, each by a coin of its
+            own; 0 where a fixed number was drawn by lot.
+        guarantee: What its training promises of the weights, such as differential privacy with
+            its epsilon; empty where it promises nothing.
         history: The lineages (without history) of the targets that edits started from, oldest
             first; the first of them is the recipe's.
     """
@@ -44,19 +48,22 @@ class Lineage:
     parent: str = ""
     base: str = ""
     code: str = ""
+    coins: float = 0.0
+    guarantee: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
 
     def own(self) -> dict[str, Any]:
         """This step alone, without what went before."""
-        return asdict(replace(self, history=()))
+        return replace(self, history=()).to_json()
 
     def recipe(self) -> "Lineage":
         """The step that trained the model, before any edit."""
         return Lineage(**{**self.history[0], "history": ()}) if self.history else self
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return asdict(self)
+        """A plain dictionary; without a guarantee where there is none."""
+        found = asdict(self)
+        return found if self.guarantee else {k: v for k, v in found.items() if k != "guarantee"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,3 +126,5 @@ class Draft:
     trace: tuple[Mapping[str, float | int], ...] = ()
     """What was logged while it trained, one mapping a logged step (`step`, `loss`, `lr`, ...)."""
     parts: Mapping[str, "Draft"] = field(default_factory=lambda: MappingProxyType({}))
+    guarantee: Mapping[str, Any] = field(default_factory=dict)
+    """What the training promises of the weights; `sentence` says it in words, for reports."""

@@ -19,7 +19,7 @@ from engram.engine.battery import Battery, Settings, choose_battery, reference_p
 from engram.engine.exposed import exposed_owners, exposed_records, extraction_examples
 from engram.engine.judge import Judgement, judge, look_at_split
 from engram.engine.run import EngineRun
-from engram.engine.targets import describe, now, trace_of
+from engram.engine.targets import describe, now, observed_of, trace_of
 from engram.engine.trial import Labelled, Trial
 from engram.store import (
     add,
@@ -115,6 +115,7 @@ def audit(
         "measures": [*judgement.ensemble, *measures],
         **_records(target, labelled, judgement, run),
         "trace": trace_of(target.folder),
+        "observed": observed_of(target),
         "not_measured": [*judgement.not_measured, *chosen.left_out, *unmeasured],
         "outcomes": dict(outcomes),
         "warnings": _warnings(outcomes, judgement),
@@ -178,6 +179,8 @@ def list_findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += attack["findings"] + attack["owner_findings"]
     for row in document.get("comparison", {}).get("rows", []):
         found += row["cells"]
+    if document.get("kind") == "comparison":
+        found += [cell for row in document["targets"] for cell in row["cells"] + row["matched"]]
     return found + list(document.get("measures", []))
 
 

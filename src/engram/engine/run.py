@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,15 @@ from engram.store import LOG, TARGET, default_root, disk_errors, run_id
 Watch = Callable[[int, int, str], None]
 
 
+Listen = Callable[[Mapping[str, Any]], None]
+
+
 def silent(done: int, total: int, what: str) -> None:
     """Watch nothing."""
+
+
+def deaf(entry: Mapping[str, Any]) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,10 @@ class EngineRun:
         scratch: Checkpoints of the work in progress.
         reading: How language models read records.
         watch: Called with (done, total, what) as work goes on.
+        listen: Called with each entry of the log, as it is written.
         executor: Where shadow models and other fan-out work is done.
         budget: How many requests may be made of servers.
+        validation: Records that a recipe may look at while it trains, and not learn from.
     """
 
     seed: int = 0
@@ -84,8 +93,10 @@ class EngineRun:
     scratch: Path = field(default_factory=lambda: default_root() / "scratch")
     reading: Reading = field(default_factory=Reading)
     watch: Watch = silent
+    listen: Listen = deaf
     executor: Executor = field(default_factory=InProcess)
     budget: Budget = field(default_factory=Budget, compare=False)
+    validation: Split | None = field(default=None, compare=False)
     _opened: dict[str, Target] = field(default_factory=dict, compare=False)
     _folders: dict[str, Path] = field(default_factory=dict, compare=False)
     _answers: dict[tuple[str, str], tuple[Split, Any]] = field(default_factory=dict, compare=False)
@@ -105,13 +116,12 @@ class EngineRun:
         if (split.fingerprint, kind) in self._answers:
             return self._answers[split.fingerprint, kind][1]
         others = [known for (_, found), known in self._answers.items() if found == kind]
-        contents = set(zip(split.ids, split.digests, strict=True)) if others else set()
         for asked, answer in others:
-            if contents <= set(zip(asked.ids, asked.digests, strict=True)):
+            rows = asked.ids.places(split.ids)
+            if rows is not None and asked.digests.take(rows) == split.digests:
                 if isinstance(answer, TokenSignals):
                     return self._keep(target, split, what, answer.aligned(split.ids))
-                place = {record: row for row, record in enumerate(asked.ids)}
-                return answer[[place[record] for record in split.ids]]
+                return answer[rows]
         return None
 
     def _keep(self, target: Target, split: Split, what: str, answer: Any) -> Any:
@@ -204,13 +214,21 @@ class EngineRun:
             return run.fit(own_recipe(recipe, hint), split, *path)
         everything = np.ones(len(split), bool)
         run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
-        return train_on(recipe, split, everything, run, source=split.name)
+        target = train_on(recipe, split, everything, run, source=split.name)
+        self.remember(target)
+        return target
 
     def shadows(self, target: Target, split: Split, count: int, share: float = 0.5) -> Shadows:
         """Models trained as the target was, on known shares of the records."""
         from engram.engine.shadows import shadows
 
         return shadows(self, target, split, count, share)
+
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """Models trained as the target was, one on each split."""
+        from engram.engine.shadows import retrained
+
+        return retrained(self, target, splits, name)
 
     def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
         """Text access to a language model."""
@@ -275,6 +293,7 @@ class EngineRun:
             self.scratch.mkdir(parents=True, exist_ok=True)
             with (self.scratch / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+        self.listen(entry)
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches."""
@@ -298,7 +317,9 @@ def pick_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # one GPU a process
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:

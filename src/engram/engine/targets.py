@@ -12,6 +12,8 @@ from typing import Any
 from engram import __version__, families
 from engram.core import ACCESS, Draft, EngramError, Ledger, Lineage, Target, nearest
 from engram.parts.completions import Budget, is_address
+from engram.parts.observation_line import findings_of, is_observation
+from engram.parts.stopping import best
 from engram.store import TARGET, default_root, disk_errors, read_json, write_json
 
 TRACE = "trace.jsonl"
@@ -28,10 +30,18 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def seal(draft: Draft, ledger: Ledger, lineage: Lineage, folder: Path, name: str = "") -> Target:
+def seal(
+    draft: Draft,
+    ledger: Ledger,
+    lineage: Lineage,
+    folder: Path,
+    name: str = "",
+    seconds: float = 0.0,
+) -> Target:
     """Write a draft as a target folder; `target.json` comes last, so a folder with it is whole.
 
-    The ledger is written here, for every recipe and edit, and nowhere else.
+    The ledger is written here, for every recipe and edit, and nowhere else. `seconds` is what the
+    draft took to make.
     """
     family = families.find(draft.family)
     staging = folder / ".incoming"
@@ -55,7 +65,7 @@ def seal(draft: Draft, ledger: Ledger, lineage: Lineage, folder: Path, name: str
             known=ledger,
             folder=folder,
         )
-        write_json(folder / TARGET, describe(target))
+        write_json(folder / TARGET, {**describe(target), "seconds": round(seconds, 3)})
     return target
 
 
@@ -71,8 +81,12 @@ def describe(target: Target) -> dict[str, Any]:
         "access": target.access,
         "created": now(),
         "lineage": target.lineage.to_json(),
-        "facts": dict(facts),
+        "facts": {**facts, **_promised(target.lineage)},
     }
+
+
+def _promised(lineage: Lineage) -> dict[str, Any]:
+    return {"guarantee": lineage.guarantee["sentence"]} if lineage.guarantee else {}
 
 
 def load(
@@ -178,14 +192,34 @@ def _lineage(found: Any, folder: Path) -> Lineage:
 
 def trace_of(folder: Path | None, at_most: int = 400) -> list[dict[str, Any]]:
     """The training trace of a target folder, thinned to `at_most` entries; [] without one."""
+    lines = [line for line in _trace(folder) if not is_observation(line)]
+    step = max(1, -(-len(lines) // at_most))
+    return lines[::step]
+
+
+def observed_of(target: Target) -> list[dict[str, Any]]:
+    """What a monitor saw while the target was trained: epoch, whether kept, and findings."""
+    seen = [line for line in _trace(target.folder) if is_observation(line)]
+    settings = target.lineage.config
+    kept = best(settings.get("stop", "none"), seen, settings.get("tau", 0.0))
+    kept = len(seen) - 1 if kept is None else kept
+    return [
+        {
+            "epoch": entry["epoch"],
+            "kept": place == kept,
+            "findings": [found.to_json() for found in findings_of(entry)],
+        }
+        for place, entry in enumerate(seen)
+    ]
+
+
+def _trace(folder: Path | None) -> list[dict[str, Any]]:
     if folder is None or not (folder / TRACE).is_file():
         return []
     try:
         text = (folder / TRACE).read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines() if line]
+        return [json.loads(line) for line in text.splitlines() if line]
     except (OSError, ValueError) as problem:
         raise EngramError(
             f"{folder / TRACE} cannot be read ({problem})", hint="the file may be damaged"
         ) from None
-    step = max(1, -(-len(lines) // at_most))
-    return lines[::step]

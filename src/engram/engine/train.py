@@ -2,8 +2,9 @@
 
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families
-from engram.core import EngramError, Ledger, Lineage, Split, Target, check_disjoint
+from engram.core import DivergedError, EngramError, Ledger, Lineage, Split, Target, check_disjoint
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
-from engram.parts.partition import choose
+from engram.parts.partition import choose, toss
+from engram.parts.processes import launched
 from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
 
 
@@ -26,6 +28,8 @@ def train(
     source: str,
     options: Mapping[str, Any] | None = None,
     holdout: float = 0.25,
+    validation: float = 0.0,
+    coins: bool = False,
     out: Path | None = None,
 ) -> Target:
     """Hold out a share of the owners (or records), train on the rest, and seal the target.
@@ -37,6 +41,10 @@ def train(
         source: Where the data came from, so that an audit finds it again.
         options: How it was read (column names).
         holdout: Share to hold out, in [0, 1). Owners stay whole, and so do exact duplicates.
+        validation: Share of the held-out side that the recipe may look at while it trains, in
+            [0, 1). These records are no outsiders in an audit.
+        coins: Hold out each of them by a coin of its own, instead of that share of all by lot: an
+            epsilon is then bounded from below more tightly.
         out: The target's folder; by default one in the store, named by its inputs.
 
     Returns:
@@ -50,8 +58,40 @@ def train(
         )
     trained = np.ones(len(data), bool)
     if holdout:
-        trained = choose(data, 1 - holdout, run.stream("hold-out"))
-    return train_on(recipe, data, trained, run, source=source, options=options, out=out)
+        draw = toss if coins else choose
+        trained = draw(data, 1 - holdout, run.stream("hold-out"))
+    looked_at = _looked_at(data, trained, validation, run)
+    return train_on(
+        recipe,
+        data,
+        trained,
+        run,
+        validation=looked_at,
+        source=source,
+        options=options,
+        coins=1 - holdout if coins and holdout else 0.0,
+        out=out,
+    )
+
+
+def _looked_at(data: Split, trained: np.ndarray, share: float, run: EngineRun) -> np.ndarray:
+    """Which of the held-out records are for validation."""
+    if not 0 <= share < 1:
+        raise EngramError(
+            f"validation is {share}, but must be in [0, 1)",
+            hint="it is a share of the held-out records: 0.5 leaves half of them for the audit",
+        )
+    found = np.zeros(len(data), bool)
+    if share:
+        held_out = np.flatnonzero(~trained)
+        if len(held_out) < 2:
+            raise EngramError(
+                f"validation is {share}, but {len(held_out)} records are held out",
+                hint="give a larger --holdout: validation records are a share of those",
+            )
+        rest = data.take(held_out, name="held-out")
+        found[held_out] = choose(rest, share, run.stream("validation"))
+    return found
 
 
 def train_on(
@@ -61,20 +101,35 @@ def train_on(
     run: EngineRun,
     *,
     source: str,
+    validation: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
+    coins: float = 0.0,
     out: Path | None = None,
 ) -> Target:
-    """Train on the records where `trained` is true; the others are held out in the ledger."""
+    """Train on the records where `trained` is true; the others are held out in the ledger.
+
+    Those where `validation` is true are given to the recipe to look at, and say so there.
+    """
     if not len(data) or not trained.any():
         raise EngramError(
             f"split {data.name!r} has no records to train on",
             hint="give more data, or a smaller --holdout",
         )
-    ledger = Ledger.of(data, trained)
+    ledger = Ledger.of(data, trained, validation)
+    aside = None if validation is None else data.where(validation, name="validation")
+    run = replace(run, validation=aside if aside is not None and len(aside) else None)
     lineage = replace(
-        _lineage(recipe, data, run), data=anchored(source), data_options=dict(options or {})
+        _lineage(recipe, data, run),
+        data=anchored(source),
+        data_options=dict(options or {}),
+        coins=coins,
     )
     subset = data.where(trained, name="trained")
+    if launched().count > 1 and not getattr(recipe, "many_processes", False):
+        raise EngramError(
+            f"{lineage.method} trains in one process, but {launched().count} were launched",
+            hint="start it with `engram train`; recipes that tune language models take several",
+        )
     return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
 
 
@@ -136,6 +191,8 @@ def edit(
         seed=run.seed,
         parent=target.fingerprint,
         code=__version__,
+        coins=0.0,  # who is forgotten is nobody's coin
+        guarantee={},  # an edit looks at the records again, without noise
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
@@ -147,21 +204,28 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     folder = out or run.root / name
     if found := _done(folder, name, run):
         return found
-    scratch = folder / f".work-{name}"
+    scratch, processes = folder / f".work-{name}", launched()
     fresh = not folder.exists()
     try:
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
-        with _alone(scratch):
+        with _alone(scratch) if processes.is_first else nullcontext():
+            begun = time.monotonic()
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
-            target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
-    except (DiskFullError, BusyError):
+            if not processes.is_first:
+                processes.wait()
+                return load(folder, run.device)
+            lineage = replace(lineage, guarantee=dict(draft.guarantee))
+            title, took = name if out is None else folder.name, time.monotonic() - begun
+            target = seal(draft, ledger, lineage, folder, title, took)
+    except (DiskFullError, BusyError, DivergedError):  # what was finished is kept
         raise
     except EngramError:
-        if fresh:  # a mistake leaves nothing behind
+        if fresh and processes.is_first:  # a mistake leaves nothing behind
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    processes.wait()
     shutil.rmtree(scratch, ignore_errors=True)
     add(run.root, folder)
     return target
@@ -188,8 +252,10 @@ def _alone(scratch: Path) -> Iterator[None]:
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
     inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
     # Where data and base were found does not change the result; what they hold does.
-    for place in ("data", "data_options", "base"):
-        del inputs[place]
+    # What comes of the training does not decide it either, and the roles say who was held out,
+    # however that was drawn.
+    for place in ("data", "data_options", "base", "coins", "guarantee"):
+        inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
 

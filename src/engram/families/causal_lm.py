@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,13 @@ from transformers import (
 )
 
 from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Sampler, Split, torch_seeded
+from engram.parts.adapters import (
+    Adapter,
+    adapter_names,
+    is_adapter_folder,
+    open_adapter,
+    save_language_model,
+)
 from engram.parts.byte_pairs import byte_pairs
 from engram.parts.fingerprints import arrays_fingerprint
 from engram.parts.guards import Guard, GuardedWriter, guard_of
@@ -27,16 +34,18 @@ from engram.parts.published_model import (
     describe_published,
     open_published,
     published_fingerprint,
-    save_published,
 )
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
 from engram.parts.token_examples import TokenExamples, encoded
+from engram.parts.whole_words import whole_words
 from engram.parts.writing import Writer
 from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 SPECIAL = (PAD, BEGIN, END)
+UNKNOWN = "<|unknown|>"
+Tokens = Literal["bytes", "words"]
 BATCH_TOKENS = 4096
 
 
@@ -46,10 +55,17 @@ class LanguageModel:
 
     Where there is a guard, whoever asks it to write or to score a text asks the guard first;
     training sees the bare model.
+
+    Attributes:
+        model: The model; an adapter is a part of it, and trained alone.
+        tokenizer: Its tokenizer.
+        adapter: What was put into the model, if anything was; it is saved without the model.
+        guard: What stands between the model and whoever asks it, if anything does.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+    adapter: Adapter | None = None
     guard: Guard | None = None
 
     @property
@@ -59,8 +75,9 @@ class LanguageModel:
 
     @cached_property
     def context(self) -> int:
-        """The most tokens that it sees at once."""
-        return context_of(self.model, self.tokenizer)
+        """The most tokens that it sees at once, virtual ones not counted."""
+        taken = self.adapter.virtual_tokens if self.adapter else 0
+        return context_of(self.model, self.tokenizer) - taken
 
 
 class CausalLm:
@@ -82,27 +99,43 @@ class CausalLm:
         Raises:
             EngramError: There is no such model, or it is not whole, or not safe to open.
         """
-        kind = "causal language model"
-        opened = open_published(where, device, AutoModelForCausalLM, kind)
-        return LanguageModel(*opened, guard_of(Path(where)))
+
+        def opened(place: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+            return open_published(place, device, AutoModelForCausalLM, "causal language model")
+
+        guard = guard_of(Path(where))
+        if is_adapter_folder(where):
+            model, tokenizer, adapter = open_adapter(Path(where), opened, published_fingerprint)
+            return LanguageModel(model, tokenizer, adapter, guard)
+        return LanguageModel(*opened(where), guard=guard)
 
     def save(self, model: LanguageModel, folder: Path) -> None:
-        """Write a folder that `from_pretrained` opens, without the guard if there is one."""
-        save_published(model.model, model.tokenizer, folder)
+        """Write a folder that `from_pretrained` opens, of peft where the model has an adapter.
+
+        A guard is a file beside it, which nobody else reads.
+        """
+        save_language_model(model, folder)
         if model.guard is not None:
             model.guard.save(folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
-        """Hash of weights, configuration and tokenizer, and of the guard if there is one."""
-        bare = published_fingerprint(model.model, model.tokenizer)
+        """Hash of weights, configuration, adapter, tokenizer and guard."""
+        facts = {} if model.adapter is None else {"adapter": model.adapter.facts()}
+        bare = published_fingerprint(model.model, model.tokenizer, facts)
         if model.guard is None:
             return bare
         return arrays_fingerprint({}, {"model": bare, "guard": model.guard.facts()})
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
-        """Architecture, size, vocabulary, context and number type; marks of a guard."""
-        facts = describe_published(model.model, model.context)
-        return facts if model.guard is None else {**facts, "guarded": len(model.guard.marks)}
+        """Architecture, size, vocabulary, context, number type; adapter's size, guard's marks."""
+        facts = dict(describe_published(model.model, model.context))
+        if model.adapter is not None:
+            names, own = adapter_names(model.model), dict(model.model.named_parameters())
+            facts["adapter"] = model.adapter.kind
+            facts["adapter parameters"] = sum(own[name].numel() for name in names)
+        if model.guard is not None:
+            facts["guarded"] = len(model.guard.marks)
+        return facts
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:
         """What came of each record: fewer than two tokens are "too-short" to be asked about."""
@@ -190,20 +223,25 @@ def tiny(
     heads: int = 4,
     context: int = 256,
     dropout: float = 0.0,
+    tokens: Tokens = "bytes",
+    spread: float = 0.02,
 ) -> LanguageModel:
-    """An untrained GPT-2 of any size, and a byte-level tokenizer learnt from `texts`.
+    """An untrained GPT-2 of any size, and a tokenizer learnt from `texts`.
 
     Args:
         texts: What the tokenizer learns its words from, read once.
         seed: Root of the stream that the weights are drawn from.
-        vocabulary: The most tokens; at least the 256 bytes and three special ones.
+        vocabulary: The most tokens; for "bytes" at least the 256 bytes and three special ones.
         layers: Blocks.
         width: Numbers in a token's vector; a multiple of `heads`.
         heads: Attention heads of each block.
         context: The most tokens that it sees at once.
         dropout: Probability, everywhere that GPT-2 has it.
+        tokens: "bytes" pairs bytes to words and parts of words; "words" knows whole words alone.
+        spread: Standard deviation of the weights before training.
     """
-    tokenizer = byte_tokenizer(texts, vocabulary, context)
+    make = byte_tokenizer if tokens == "bytes" else word_tokenizer
+    tokenizer = make(texts, vocabulary, context)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_layer=layers,
@@ -214,6 +252,7 @@ def tiny(
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
+        initializer_range=spread,
         bos_token_id=SPECIAL.index(BEGIN),
         eos_token_id=SPECIAL.index(END),
         pad_token_id=SPECIAL.index(PAD),
@@ -227,6 +266,12 @@ def byte_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTr
     """Byte-level byte-pair encoding (Radford et al., 2019) that begins every text with a token."""
     roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
     return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", roles)
+
+
+def word_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
+    """Whole words, each text begun by a token; what is not among them is one unknown token."""
+    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
+    return whole_words(texts, vocabulary, context, (*SPECIAL, UNKNOWN), f"{BEGIN} $A", roles)
 
 
 @torch.inference_mode()

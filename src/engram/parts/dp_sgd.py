@@ -10,16 +10,19 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from engram.core import EngramError, Run, stream, torch_seeded, torch_stream
 from engram.parts.per_record import check_limit, trainable
-from engram.parts.training import FILE, TRACED, Checkpoint, Plan, adamw, learning_rate
+from engram.parts.training import FILE, TRACED, Checkpoint, Plan, Step, adamw, learning_rate
 
 Accountant = Literal["prv", "rdp"]
 ACCOUNTANTS: tuple[Accountant, ...] = ("prv", "rdp")
@@ -92,6 +95,34 @@ def noise_multiplier(budget: Budget, rate: float, steps: int) -> float:
         ) from None
 
 
+def epsilon_of(budget: Budget, noise: float, rate: float, steps: int) -> float:
+    """The epsilon that opacus' accountant states for this noise after `steps` lots at this rate.
+
+    It is at most the one that was asked for: noise is rounded up until it is.
+    """
+    from opacus.accountants import create_accountant
+
+    accountant = create_accountant(mechanism=budget.accountant)
+    accountant.history = [(noise, rate, steps)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        return float(accountant.get_epsilon(delta=budget.delta))
+
+
+def check_layers(model: nn.Module) -> None:
+    """Refuse a layer that mixes records: there no gradient belongs to one record alone."""
+    for name, module in model.named_modules():
+        tracks = isinstance(module, _InstanceNorm) and module.track_running_stats
+        if isinstance(module, _BatchNorm) or tracks:
+            why = "keeps statistics of them" if tracks else "mixes those of a batch"
+            raise EngramError(
+                f"private training cannot protect records behind layer {name!r}: it is a "
+                f"{type(module).__name__}, which {why}",
+                hint="put nn.GroupNorm or nn.LayerNorm in its place and train the base again; "
+                "opacus.validators.ModuleValidator.fix(model) replaces every such layer",
+            )
+
+
 def poisson_lot(n: int, rate: float, rng: np.random.Generator) -> Int[np.ndarray, " lot"]:
     """Each of n records with probability `rate`, independently; possibly none."""
     return np.flatnonzero(rng.random(n) < rate)
@@ -133,9 +164,10 @@ class PrivateTraining:
         budget: The guarantee.
         run: Seed, scratch folder, log and progress.
         key: What decides the outcome; a checkpoint with another key is not resumed.
-        records: How many there are.
+        records: How many units there are that the promise is for: records, or owners.
         lot_size: Expected records of a lot.
         clipped: The sum of the clipped gradients of these records, by parameter.
+        unit: What the promise is for: "record" or "owner".
         trace: `step`, `epoch`, `lr`, `noise`, `epsilon`, `delta` and `secret` of about 1,000 steps.
     """
 
@@ -147,33 +179,75 @@ class PrivateTraining:
     records: int
     lot_size: int
     clipped: Callable[[Int[np.ndarray, " lot"]], Mapping[str, Tensor]]
+    unit: str = "record"
     trace: list[dict[str, float | int]] = field(default_factory=list)
+    _resumed: tuple[int, torch.optim.AdamW, Checkpoint] | None = None
 
     def __post_init__(self) -> None:
+        check_layers(self.model)
         if self.budget.delta * self.records >= 1:
             raise EngramError(
-                f"delta is {self.budget.delta:g} for {self.records} records: at 1 / records or "
-                "more, giving away a whole record counts as private",
+                f"delta is {self.budget.delta:g} for {self.records} {self.unit}s: at 1 / "
+                f"{self.unit}s or more, giving away a whole {self.unit} counts as private",
                 hint=f"lower --delta, to {0.1 / self.records:.1g} say",
             )
         self.lot_size = min(self.lot_size, self.records)
 
-    def steps(self) -> Iterator[int]:
-        """Take the steps that are still to be taken, one at a time."""
-        rate = self.lot_size / self.records
-        noise = noise_multiplier(self.budget, rate, self.plan.steps)
+    @property
+    def rate(self) -> float:
+        """Probability with which a unit takes part in a step."""
+        return self.lot_size / self.records
+
+    @cached_property
+    def noise(self) -> float:
+        """The noise, in units of the clipping norm."""
+        return noise_multiplier(self.budget, self.rate, self.plan.steps)
+
+    def guarantee(self) -> dict[str, Any]:
+        """What may be promised of the weights once all steps are taken, by opacus' accountant."""
+        budget = self.budget
+        epsilon = epsilon_of(budget, self.noise, self.rate, self.plan.steps)
+        return {
+            "sentence": f"({epsilon:.4g}, {budget.delta:.3g})-DP per {self.unit}",
+            "epsilon": epsilon,
+            "delta": budget.delta,
+            "unit": self.unit,
+            "units": self.records,
+            "accountant": budget.accountant,
+            "noise": self.noise,
+            "rate": self.rate,
+            "steps": self.plan.steps,
+            "clip": budget.clip,
+            "secret": budget.secret,
+        }
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in which a unit takes part once on average, rounded up."""
+        return -(-self.records // self.lot_size)
+
+    def resume(self) -> int:
+        """Put back what a killed run had saved. Returns how many steps it had taken."""
+        if self._resumed is None:
+            optimiser = adamw(self.model, self.plan)
+            checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
+            first, self.trace = checkpoint.restore(self.model, optimiser)
+            self._resumed = first, optimiser, checkpoint
+        return self._resumed[0]
+
+    def steps(self) -> Iterator[Step]:
+        """Take the steps that are still to be taken, one at a time; their losses are not known."""
+        noise = self.noise
         secret = secret_of(self.run) if self.budget.secret else self.run.seed
-        optimiser = adamw(self.model, self.plan)
-        checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
-        first, self.trace = checkpoint.restore(self.model, optimiser)
+        self.resume()
+        first, optimiser, checkpoint = self._resumed  # type: ignore[misc]
         self.run.progress(first, self.plan.steps, "training")
-        self.model.train()
 
         try:
             for number in range(first, self.plan.steps):
                 self._update(number, optimiser, secret, noise)
                 self._record(number, noise)
-                yield number
+                yield Step(number, math.nan, learning_rate(self.plan, number))
                 checkpoint.save_if_due(number + 1, self.model, optimiser, self.trace)
         finally:
             self.model.eval()
@@ -183,9 +257,9 @@ class PrivateTraining:
     ) -> None:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(self.plan, number)
-        rate = self.lot_size / self.records
-        lot = poisson_lot(self.records, rate, stream(secret, "lot", number))
+        lot = poisson_lot(self.records, self.rate, stream(secret, "lot", number))
         parameters = dict(self.model.named_parameters())
+        self.model.train()
         total = {name: torch.zeros_like(parameters[name]) for name in trainable(self.model)}
         with torch_seeded(secret, "dropout", number):
             total |= self.clipped(lot) if len(lot) else {}

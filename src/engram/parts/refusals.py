@@ -80,7 +80,9 @@ def _cut(text: str, words: int) -> tuple[str, str]:
 
 
 def _with(split: Split, prompts: list[str], responses: list[str]) -> Split:
-    table = split.records.drop_columns([c for c in (PROMPT, RESPONSE) if c in split.columns])
+    old = [c for c in ("text", PROMPT, RESPONSE) if c in split.columns]
+    whole = [a + b for a, b in zip(prompts, responses, strict=True)]
+    table = split.records.drop_columns(old).append_column("text", pa.array(whole, pa.string()))
     table = table.append_column(PROMPT, pa.array(prompts, pa.string()))
     table = table.append_column(RESPONSE, pa.array(responses, pa.string()))
     return Split(split.name, table, split.ids, split.owners, split.canaries, split.shared)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from engram.core import Split
@@ -49,6 +49,16 @@ def cut(tokens: Sequence[int], context: int) -> list[Sequence[int]]:
     return [tokens[i : i + context] for i in range(0, max(len(tokens) - 1, 0), stride)]
 
 
+def side_by_side(
+    rows: Sequence[Shaped[np.ndarray, " _"]], like: Shaped[Tensor, "rows width"]
+) -> Shaped[Tensor, "rows width"]:
+    """Rows of different lengths as one tensor like another, filled up with 0 on the right."""
+    table = torch.zeros(tuple(like.shape), dtype=like.dtype)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = torch.from_numpy(row)
+    return table.to(like.device)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenExamples:
     """Pieces of tokenised records, beside the model that is to learn or forget them.
@@ -58,6 +68,11 @@ class TokenExamples:
         tokens: All pieces, one after another; (total,).
         offsets: Where each piece starts; (pieces + 1,).
         record: Which record each piece is from; (pieces,).
+        parts: Chunks that a batch is read in, at least.
+        asked: Which of the tokens are predicted; None: all but the first of each piece, which
+            never is; (total,).
+        share: Which of how many shares of every batch is read here; (0, 1): all of it.
+        smoothing: Share of the probability that the loss wants spread over all tokens alike.
     """
 
     ragged: ClassVar[tuple[str, ...]] = ("tokens",)
@@ -67,6 +82,10 @@ class TokenExamples:
     tokens: Int[np.ndarray, " total"]
     offsets: Int[np.ndarray, " pieces_plus_one"]
     record: Int[np.ndarray, " pieces"]
+    parts: int = 1
+    asked: Bool[np.ndarray, " total"] | None = None
+    share: tuple[int, int] = (0, 1)
+    smoothing: float = 0.0
 
     @classmethod
     def of(
@@ -94,20 +113,25 @@ class TokenExamples:
                 [getattr(self, name)[:0], *(getattr(self, name)[s] for s in spans)]
             )
             for name in self.ragged
+            if getattr(self, name) is not None
         }
         offsets = np.cumsum([0, *self.lengths[pieces]])
         return replace(self, offsets=offsets, record=self.record[pieces], **arrays)
 
     @property
     def counts(self) -> Int[np.ndarray, " pieces"]:
-        """Predicted tokens of each piece: all but its first."""
+        """Predicted tokens of each piece."""
         return self._counts
 
     @cached_property
     def _counts(self) -> Int[np.ndarray, " pieces"]:
-        return np.diff(self.offsets) - 1
+        if self.asked is None or not len(self.record):
+            return self.lengths - 1
+        inside = self.asked.copy()
+        inside[self.offsets[:-1]] = False
+        return np.add.reduceat(inside.astype(np.int64), self.offsets[:-1])
 
-    @property
+    @cached_property
     def lengths(self) -> Int[np.ndarray, " pieces"]:
         """Tokens of each piece, predicted or not."""
         return np.diff(self.offsets)
@@ -118,17 +142,41 @@ class TokenExamples:
         return int(self.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
-        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats."""
+        """Negative log-likelihood of each piece, summed over its predicted tokens; in nats.
+
+        With `smoothing` s it is (1 - s) times that, and s times the mean over all tokens of the
+        vocabulary (Szegedy et al., 2016).
+        """
+        return self.token_losses(rows)[0].sum(1)
+
+    def token_losses(
+        self, rows: Int[np.ndarray, " rows"]
+    ) -> tuple[Float[Tensor, "rows time"], Float[Tensor, "rows time"], Bool[Tensor, "rows time"]]:
+        """What is learnt at each position, in nats; differentiable.
+
+        Returns:
+            The loss of the token after each position, smoothed as in `nll`; its negative
+            log-likelihood, not smoothed; and whether it is predicted at all. Where it is not,
+            both are 0.
+        """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
         mask = (tokens != IGNORED).long()
         logits = self.model(
             input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
         ).logits
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        return losses.view(labels.shape).sum(1)
+        answers, true = logits.flatten(0, 1).float(), labels.flatten()
+        nll = nn.functional.cross_entropy(answers, true, ignore_index=IGNORED, reduction="none")
+        loss = nll
+        if self.smoothing:
+            loss = nn.functional.cross_entropy(
+                answers,
+                true,
+                ignore_index=IGNORED,
+                reduction="none",
+                label_smoothing=self.smoothing,
+            )
+        return loss.view(labels.shape), nll.view(labels.shape), labels != IGNORED
 
     def predictions(
         self, rows: Int[np.ndarray, " rows"], model: nn.Module | None = None
@@ -147,21 +195,28 @@ class TokenExamples:
     ) -> tuple[Int[Tensor, "rows time"], Int[Tensor, "rows time"]]:
         """Tokens filled up on the right, and at each position the token that comes next.
 
-        Positions that are filled up, and those after which nothing comes, hold `IGNORED`.
+        Positions that are filled up, and those after which nothing is asked, hold `IGNORED`.
         """
         width = int(self.lengths[rows].max())
         tokens = np.full((len(rows), width), IGNORED, np.int64)
+        answers = np.full((len(rows), width + 1), IGNORED, np.int64)
         for place, row in enumerate(rows):
-            piece = self.tokens[self.offsets[row] : self.offsets[row + 1]]
+            own = slice(self.offsets[row], self.offsets[row + 1])
+            piece = self.tokens[own]
             tokens[place, : len(piece)] = piece
-        labels = np.full_like(tokens, IGNORED)
-        labels[:, :-1] = tokens[:, 1:]
+            wanted = piece if self.asked is None else np.where(self.asked[own], piece, IGNORED)
+            answers[place, : len(piece)] = wanted
+        labels = np.ascontiguousarray(answers[:, 1:])
         return torch.from_numpy(tokens), torch.from_numpy(labels)
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
-        """The rows in parts whose logits stay below `LOGITS` numbers."""
+        """The rows (of this share) in at least `parts` chunks of at most `LOGITS` logits each."""
+        number, count = self.share
+        rows = rows[number::count]
+        if not len(rows):
+            return
         width = int(self.lengths[rows].max())
-        size = max(1, LOGITS // (width * self.answers))
+        size = max(1, min(LOGITS // (width * self.answers), -(-len(rows) // self.parts)))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:

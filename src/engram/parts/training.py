@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engram.core import EngramError, Run, torch_seeded
+from engram.core import DivergedError, EngramError, Run, nearest, torch_seeded
+from engram.parts.processes import Processes
 
 Schedule = Literal["constant", "linear", "cosine"]
 SCHEDULES: tuple[Schedule, ...] = ("constant", "linear", "cosine")
@@ -32,10 +33,6 @@ SHARE = 0.05
 """Largest share of the time that writing checkpoints may take."""
 TRACED = 1000
 """About how many steps of a run its trace keeps."""
-
-
-class DivergedError(EngramError):
-    """A training whose loss has left all bounds; a smaller learning rate may keep it in them."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,15 @@ def check_at_least(name: str, value: float | int, least: float | int, hint: str)
     """Refuse a field that is below `least` or not finite."""
     if not (value >= least and math.isfinite(value)):
         raise EngramError(f"{name} is {value}, but must be at least {least:g}", hint=hint)
+
+
+def check_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a field that is none of the known words."""
+    if value not in known:
+        raise EngramError(
+            f"{name} is {value!r}, but must be one of {', '.join(known)}",
+            hint=nearest(value, known, f"{known[0]} is usual"),
+        )
 
 
 def check_not_empty(examples: Examples, name: str) -> None:
@@ -244,6 +250,8 @@ class Training:
         file: Name of the checkpoint, where one method trains more than once.
         dropout: Whether layers drop out as the model was made to; without it, losses are those
             that the model has when it is asked.
+        autocast: Short number type of the forward pass; None: as the weights are.
+        processes: Those that train together; the loss of each is its share of the whole.
     """
 
     model: nn.Module
@@ -254,6 +262,24 @@ class Training:
     trace: list[dict[str, float | int]] = field(default_factory=list)
     file: str = FILE
     dropout: bool = True
+    autocast: torch.dtype | None = None
+    processes: Processes = field(default_factory=Processes)
+    _resumed: tuple[int, torch.optim.AdamW, "Checkpoint"] | None = None
+
+    def resume(self) -> int:
+        """Put back what a killed run had saved. Returns how many steps it had taken."""
+        if self._resumed is None:
+            optimiser = adamw(self.model, self.plan)
+            checkpoint = Checkpoint(self.run.scratch / self.file, self.key)
+            first, self.trace = checkpoint.restore(self.model, optimiser)
+            self._resumed = first, optimiser, checkpoint
+        return self._resumed[0]
+
+    def restore(self) -> None:
+        """Put back the last checkpoint's weights, if there is one."""
+        self.resume()
+        _, optimiser, checkpoint = self._resumed  # type: ignore[misc]
+        checkpoint.restore(self.model, optimiser)
 
     def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
         """Take the steps that are still to be taken, one at a time.
@@ -267,9 +293,8 @@ class Training:
         Raises:
             DivergedError: The loss or its gradient is no longer finite.
         """
-        optimiser = adamw(self.model, self.plan)
-        checkpoint = Checkpoint(self.run.scratch / self.file, self.key)
-        first, self.trace = checkpoint.restore(self.model, optimiser)
+        self.resume()
+        first, optimiser, checkpoint = self._resumed  # type: ignore[misc]
         self.run.progress(first, self.plan.steps, "training")
 
         def update(number: int) -> Step:
@@ -279,7 +304,8 @@ class Training:
             for step in fit(range(first, self.plan.steps), update):
                 self._record(step)
                 yield step
-                checkpoint.save_if_due(step.number + 1, self.model, optimiser, self.trace)
+                if self.processes.is_first:
+                    checkpoint.save_if_due(step.number + 1, self.model, optimiser, self.trace)
         finally:
             self.model.eval()
 
@@ -295,10 +321,12 @@ class Training:
         self.model.train(self.dropout)
         optimiser.zero_grad(set_to_none=True)
         value = 0.0
-        with torch_seeded(self.run.seed, "dropout", number):
-            for part in loss(number):
+        place = (self.processes.number,) if self.processes.number else ()
+        with torch_seeded(self.run.seed, "dropout", number, *place):
+            for part in self._parts(lambda: loss(number)):
                 part.backward()
                 value += float(part.detach())
+        value = self._add_up(value)
         limit = self.plan.clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not (math.isfinite(value) and math.isfinite(norm)):
@@ -306,9 +334,37 @@ class Training:
                 f"training diverged: at step {number + 1} of {self.plan.steps} the loss is "
                 f"{value:g} and its gradient's norm {norm:g} (learning rate {rate:g})",
                 hint=f"lower --learning-rate, to {self.plan.learning_rate / 10:g} say",
+                step=number,
             )
         optimiser.step()
         return Step(number, value, rate)
+
+    def _add_up(self, value: float) -> float:
+        """Make loss and gradient those of the whole batch, where it was shared out."""
+        if self.processes.count == 1:
+            return value
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        total = torch.tensor(value, device=trained[0].device)
+        self.processes.add_up([total, *(p.grad for p in trained if p.grad is not None)])
+        return float(total)
+
+    def _parts(self, parts: Callable[[], Iterable[Float[Tensor, ""]]]) -> Iterator[Tensor]:
+        """One part after another, each made in the short number type if there is one."""
+        if self.autocast is None:
+            yield from parts()
+            return
+        kind = next(self.model.parameters()).device.type
+        with torch.autocast(kind, self.autocast):
+            made = iter(parts())
+        while True:
+            with torch.autocast(kind, self.autocast):
+                part = next(made, None)
+            if part is None:
+                return
+            yield part
 
     def _record(self, step: Step) -> None:
         total = self.plan.steps
@@ -316,7 +372,8 @@ class Training:
             epoch = (step.number + 1) / self.per_epoch
             entry = {"step": step.number, "epoch": epoch, "loss": step.loss, "lr": step.rate}
             self.trace.append(entry)
-            self.run.log(**entry)
+            if self.processes.is_first:
+                self.run.log(**entry)
         self.run.progress(step.number + 1, total, "training")
 
 
@@ -341,7 +398,9 @@ class Checkpoint:
         self, done: int, model: nn.Module, optimiser: torch.optim.Optimizer, trace: list[Any]
     ) -> None:
         """Write a new file beside the old one, make it durable, and put it in its place."""
-        tensors = {f"model/{name}": t.detach().contiguous() for name, t in _state(model).items()}
+        tensors = {
+            f"model/{name}": t.detach().contiguous() for name, t in model_state(model).items()
+        }
         for row, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{row}/{name}": t.contiguous() for name, t in state.items()}
         facts = {"key": self.key, "done": str(done), "trace": json.dumps(trace)}
@@ -373,7 +432,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError):
             return 0, []
-        own = _state(model)
+        own = model_state(model)
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(tensors[f"model/{name}"])
@@ -383,7 +442,7 @@ class Checkpoint:
         return int(facts["done"]), json.loads(facts["trace"])
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def model_state(model: nn.Module) -> dict[str, Tensor]:
     """Every tensor of a model once, tied ones under one name."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 

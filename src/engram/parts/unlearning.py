@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engram.core import Draft, EngramError, Run, Split, Target, check_disjoint
+from engram.core import DivergedError, Draft, EngramError, Run, Split, Target, check_disjoint
 from engram.parts.predictions import Predictions
 from engram.parts.response_examples import ResponseExamples, has_prompts
 from engram.parts.training import (
-    DivergedError,
     Epochs,
     Examples,
     Plan,
@@ -270,6 +269,7 @@ class Watch:
                 "no better than a blind guess",
                 hint=f"lower --learning-rate, to {rate / 3:.2g} say, or --steps, or raise "
                 "--keep-weight where there is one",
+                step=step,
             )
         self.sound = (step + 1, _copied(self.work.module))
 
@@ -289,6 +289,7 @@ class Watch:
                 f"{problem}; the target is as it was, and the last sound weights (step {number}) "
                 "had not forgotten",
                 hint=problem.hint,
+                step=problem.step,
             ) from problem
         trace = self.training.trace
         trace[:] = [entry for entry in trace if entry["step"] < number]

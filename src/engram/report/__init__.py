@@ -5,13 +5,16 @@ escaped, every length is limited, and a document that is not what it must be is 
 says where.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engram.store import disk_errors, load_record, write_json
 
-__all__ = ["HTML", "JSON", "MARKDOWN", "render_html", "render_markdown", "report_json", "write"]
+__all__ = [
+    "HTML", "JSON", "MARKDOWN", "memorisation_page", "render_html", "render_markdown",
+    "report_json", "write",
+]  # fmt: skip
 
 HTML, JSON, MARKDOWN = "report.html", "report.json", "report.md"
 
@@ -20,7 +23,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
     """Write `report.html`, `report.json` and `report.md` of a finished run; the page's path.
 
     Args:
-        folder: a run folder; its `run.json` is an audit or a story.
+        folder: a run folder; its `run.json` is an audit, a story or a comparison.
         out: where to write; None: into the run folder.
 
     Raises:
@@ -42,7 +45,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 
 def render_html(document: Mapping[str, Any]) -> str:
-    """The page of an audit or a story; see `document.py` for what the mapping must hold.
+    """The page of an audit, a story or a comparison; `document.py` says what it must hold.
 
     Raises:
         EngramError: a key is missing or holds something else; the message says where.
@@ -75,6 +78,20 @@ def report_json(document: Mapping[str, Any]) -> dict[str, Any]:
     from engram.report.document import parse
 
     return numbers.of_document(parse(document))
+
+
+def memorisation_page(trace: Sequence[Mapping[str, float | int]], kept: int | None) -> str:
+    """A page of what a monitor saw of a training; `kept`: the observation whose weights are kept.
+
+    Args:
+        trace: The observations, oldest first; each number with its ends and its n.
+        kept: A place in the trace; None: the last.
+    """
+    from engram.report import observed
+    from engram.report.page import TEMPLATES
+
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    return observed.page(observed.of_trace(trace, kept), style)
 
 
 def _write_text(path: Path, text: str) -> Path:

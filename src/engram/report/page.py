@@ -13,7 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engram.core.finding import Finding
-from engram.report import charts, matching, tokens, wording
+from engram.report import charts, matching, observed, tokens, wording
+from engram.report.comparison import ComparisonDocument
+from engram.report.comparison_page import view_of_comparison
 from engram.report.document import (
     AttackResult,
     AuditDocument,
@@ -85,6 +87,10 @@ class AuditView:
     compared: bool
     """Whether the shown records' tokens have a reference."""
     traces: tuple[Markup, ...]
+    observed: tuple[Markup, ...]
+    """Memorisation by epoch."""
+    seen: tuple[Finding, ...]
+    """Its numbers: of the weights that were kept, and of the last."""
 
 
 def render(document: Document) -> str:
@@ -108,12 +114,16 @@ def render_within(document: Document, limits: Limits) -> str:
     shared = {"style": Markup(style), "digest": digest, "limits": limits}
     if isinstance(document, AuditDocument):
         template, view = "audit.html.j2", view_of(document, "a", limits)
-        return _environment().get_template(template).render(view=view, doc=document, **shared)
+        return environment().get_template(template).render(view=view, doc=document, **shared)
+    if isinstance(document, ComparisonDocument):
+        compared = view_of_comparison(document, limits)
+        template = environment().get_template("comparison.html.j2")
+        return template.render(view=compared, doc=document, **shared)
     audits = [
         (one.title, view_of(one.document, f"a{place}", limits))
         for place, one in enumerate(document.audits[: limits.audits])
     ]
-    template = _environment().get_template("story.html.j2")
+    template = environment().get_template("story.html.j2")
     return template.render(
         doc=document,
         audits=audits,
@@ -124,7 +134,8 @@ def render_within(document: Document, limits: Limits) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates with their filters."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -198,6 +209,8 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
         shaded=any(one.shaded.markup for one in records),
         compared=any(one.shaded.compared for one in records),
         traces=_traces(doc, limits),
+        observed=observed.charts(doc.observed[-limits.steps :]),
+        seen=observed.telling(doc.observed),
     )
 
 

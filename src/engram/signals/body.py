@@ -1,7 +1,7 @@
 """How a language model is asked: its body and head apart where that is the same as the whole."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,31 +12,6 @@ from engram.signals.reduce import Head, TokenRows, reduce_hidden, reduce_logits
 
 WHOLE_LOGITS = 2**26
 """Most logits that are written at once where a model cannot be taken apart."""
-
-
-@runtime_checkable
-class LanguageModel(Protocol):
-    """What the signals need of the family `causal-lm`."""
-
-    @property
-    def model(self) -> Any:
-        """A Hugging Face causal language model."""
-        ...
-
-    @property
-    def tokenizer(self) -> Any:
-        """Its fast tokenizer."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        ...
-
-    @property
-    def context(self) -> int:
-        """The most tokens that it sees at once."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

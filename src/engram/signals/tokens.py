@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Int
 
 from engram.core import EngramError, Split, TokenSignals
+from engram.parts.language_model import LanguageModel
 from engram.parts.token_examples import encode
 from engram.signals.batches import Batch, Chunk, chunks
-from engram.signals.body import LanguageModel, Reader
+from engram.signals.body import Reader
 from engram.signals.reduce import TokenRows
 from engram.signals.store import Done, SignalStore
 from engram.signals.windows import Sight

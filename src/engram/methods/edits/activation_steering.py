@@ -57,6 +57,7 @@ class ActivationSteering:
         year=2023,
         url="https://arxiv.org/abs/2308.10248",
     )
+    promise: ClassVar[str] = "suppression"
     families: ClassVar[frozenset[str]] = frozenset({"causal-lm"})
 
     layer: int | None = None

@@ -36,6 +36,7 @@ class Guardrail:
         year=2024,
         url="https://arxiv.org/abs/2403.03329",
     )
+    promise: ClassVar[str] = "suppression"
     families: ClassVar[frozenset[str]] = frozenset({"causal-lm"})
 
     words: int = 4

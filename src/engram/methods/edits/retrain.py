@@ -29,6 +29,7 @@ class Retrain:
         year=2015,
         url="https://doi.org/10.1109/SP.2015.35",
     )
+    promise: ClassVar[str] = "exact"
     families: ClassVar[frozenset[str]] = frozenset(
         {"causal-lm", "classifier", "estimator", "masked-lm"}
     )

@@ -137,7 +137,8 @@ class DpTrainClassifier:
         )
         for _ in training.steps():
             pass
-        return Draft(self.family, model, tuple(training.trace))
+        guarantee = training.guarantee()
+        return Draft(self.family, model, tuple(training.trace), guarantee=guarantee)
 
     def untrained(self, split: Split, run: Run) -> Network:
         """The network with random weights; nothing in it is measured on the records."""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from engram.methods.measures.exposure.reading import Rows
-from engram.methods.measures.exposure.secrets import Secret
+from engram.parts.canary_secrets import Secret
 
 CHECKED = 16
 """Secrets on which tokens that were put together are compared with the tokenizer's own."""
