@@ -59,7 +59,7 @@ class EditRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = shadows = sampler = records = target = tokens
+    losses = logits = computed = shadows = retrained = sampler = records = target = tokens
 
 
 @cache
