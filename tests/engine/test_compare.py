@@ -26,8 +26,8 @@ def pair(store):
     made = {}
     for name, fields in {"finetune-lm": {}, "goldfish-lm": {"one_in": 2}}.items():
         recipe = method(
-            "recipes", name, base=str(store.base.folder), epochs=3, observe=True,
-            learning_rate=1e-3, observe_sample=16, **fields,
+            "recipes", name, base=str(store.base.folder), epochs=2, observe=True,
+            learning_rate=1e-3, observe_sample=8, observe_prefix=8, observe_suffix=8, **fields,
         )  # fmt: skip
         made[name] = train(
             recipe, store.letters, store.run, source=LETTERS, holdout=0.5, validation=0.3
@@ -37,21 +37,21 @@ def pair(store):
 
 @pytest.fixture(scope="session")
 def compared(pair, store):
-    return compare([pair.plain, pair.goldfish], store.run, battery="standard")
+    return compare([pair.plain, pair.goldfish], store.run)
 
 
 def test_targets_stand_side_by_side_as_trained_and_matched(compared):
     document = compared.document
     names = [question["name"] for question in document["questions"]]
-    assert names[:3] == ["validation perplexity", "AUC", "TPR@1%FPR"]
-    assert "exposure" not in names  # nothing was planted
+    # Nothing was planted, and of so few records no rate at 1 % can be told.
+    assert names == ["validation perplexity", "AUC", "verbatim rate"]
     observed = [question for question in document["questions"] if question["key"]]
     level = document["matched"]["at"]
     lowest = []
     for row in document["targets"]:
         assert [cell["name"] for cell in row["cells"]] == names
         assert [cell["name"] for cell in row["matched"]] == [q["name"] for q in observed]
-        assert len(row["trace"]) == 4  # before the first step, and after each epoch
+        assert len(row["trace"]) == 3  # before the first step, and after each epoch
         perplexities = [entry["validation_perplexity"] for entry in row["trace"]]
         lowest.append(min(perplexities))
         found = row["matched"][0]
@@ -200,7 +200,7 @@ def test_other_families_tokenizers_and_nothing_held_out_are_refused(pair, store)
     assert "--holdout" in caught.value.hint
 
 
-def test_a_promise_is_in_the_lineage_the_facts_and_the_comparison(pair, store):
+def test_a_promise_is_in_the_lineage_and_among_the_facts(store):
     pytest.importorskip("opacus", reason="opacus is not installed (pip install 'engram[dp]')")
     recipe = method(
         "recipes", "dp-finetune-lm", base=str(store.base.folder), epochs=1, delta=1e-3,
@@ -214,8 +214,3 @@ def test_a_promise_is_in_the_lineage_the_facts_and_the_comparison(pair, store):
     again = train(recipe, store.letters, store.run, source=LETTERS, holdout=0.5, validation=0.3)
     assert again.folder == made.folder  # found by its inputs, of which the promise is none
     assert again.lineage.guarantee == promise
-    done = compare([pair.plain, made], store.run, battery="standard")
-    assert [row["guarantee"] for row in done.document["targets"]] == ["", promise["sentence"]]
-    assert promise["sentence"] in (done.folder / "report.html").read_text("utf-8")
-    unseen = done.document["targets"][1]["matched"]
-    assert not unseen or all(cell["value"] is None for cell in unseen)

@@ -169,7 +169,7 @@ class MemorisationMonitor:
             seed,
         )
 
-    def look(self, lm: LanguageModel, step: int, epoch: float) -> Mapping[str, float]:
+    def look(self, lm: LanguageModel, step: int, epoch: float) -> Mapping[str, float | int]:
         """Each number with `_low` and `_high`, the ends of its interval, and `_n`."""
         return flat(self.findings(lm.model, step))
 
@@ -214,7 +214,7 @@ class MemorisationMonitor:
         return best(self.watch.stop, trace, self.watch.tau)
 
 
-def flat(findings: Sequence[Finding]) -> dict[str, float]:
+def flat(findings: Sequence[Finding]) -> dict[str, float | int]:
     """Findings as one entry of a trace; what could not be measured is left out."""
     entry: dict[str, float] = {}
     for found in findings:

@@ -17,7 +17,7 @@ from engram.core import EngramError, nearest
 
 Stop = Literal["none", "perplexity", "ngram", "threshold"]
 STOPS: tuple[Stop, ...] = get_args(Stop)
-Observation = Mapping[str, float]
+Observation = Mapping[str, float | int]
 SCORE, JUDGE = "ngram", "validation_perplexity"
 
 

@@ -600,7 +600,7 @@ def _trace_entry(node: Node) -> dict[str, float]:
 
 
 def _observation(node: Node) -> Observation:
-    return Observation(node["epoch"].number(), node["kept"].flag(), _findings(node["findings"]))
+    return Observation(node["epoch"].number(), node["kept"].flag(), findings_of(node["findings"]))
 
 
 def _outcomes(node: Node) -> dict[str, int]:
