@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engram.core import DivergedError, Draft, EngramError, Run, Split, Target, Validated
+from engram.core import DivergedError, Draft, EngramError, Owner, Run, Split, Target, Validated
 from engram.parts.adapters import save_language_model
 from engram.parts.language_model import LanguageModel
 from engram.parts.observation import Monitor, Observer
@@ -36,7 +36,7 @@ from engram.parts.training import (
     check_one_of,
     key_of,
 )
-from engram.parts.tuned_weights import METHODS, Method, Part, copied_for, thawed
+from engram.parts.tuned_weights import METHODS, Method, Part, copied_for, in_place, thawed
 
 Precision = Literal["float32", "bf16", "auto"]
 LAST_GOOD = "last-good"
@@ -172,8 +172,14 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     """
     check_texts(split)
     base = opened(recipe, run)
+    kind = base.model.model.dtype
     where = str(base.folder.resolve()) if base.folder else recipe.base
-    lm = copied_for(recipe.part(), base.model, where, base.fingerprint, run.seed, run.device)
+    if objective is plain and recipe.method == "full" and isinstance(run, Owner):
+        del base  # nobody asks it anything: its own memory is trained in, instead of a copy's
+        base = run.own(recipe.base)
+        lm = in_place(base.model, run.device)
+    else:
+        lm = copied_for(recipe.part(), base.model, where, base.fingerprint, run.seed, run.device)
     processes = joined(run.device)
     share = (processes.number, processes.count)
     examples = replace(examples_of(recipe, lm, split), share=share)
@@ -193,7 +199,6 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     )
     loss = objective(lm, base.model, examples, run)
     observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
-    kind = base.model.model.dtype
     try:
         with dropout_of(lm.model, recipe.dropout):
             observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
