@@ -101,11 +101,14 @@ class Observer:
             return self.monitor.stop([e for e in seen if e["step"] <= done])
         self.lm.model.eval()
         epoch = done / training.per_epoch
-        entry = {"step": done, "epoch": epoch, **self.monitor.look(self.lm, done, epoch)}
+        first = training.processes.is_first
+        seen = dict(self.monitor.look(self.lm, done, epoch)) if first else {}
+        entry = {"step": done, "epoch": epoch, **training.processes.told(seen)}
         training.trace.append(entry)
-        training.run.log(**entry)
+        if first:
+            training.run.log(**entry)
         seen = observations(training.trace)
-        if self.monitor.best(seen) == len(seen) - 1:
+        if first and self.monitor.best(seen) == len(seen) - 1:
             self._keep(done)
         return self.monitor.stop(seen)
 
@@ -131,6 +134,7 @@ class Observer:
         best = self.monitor.best(seen)
         if best is None or best == len(seen) - 1:
             return
+        self.training.processes.wait()
         with safe_open(self.training.run.scratch / BEST, "pt") as file, no_grad():
             for name, tensor in model_state(self.lm.model).items():
                 tensor.copy_(file.get_tensor(name))
