@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -135,7 +136,7 @@ def test_targets_that_nobody_watched_are_compared_as_trained(pair, store):
 
 def test_targets_of_different_records_are_compared_on_those_they_share(pair, store, monkeypatch):
     """Data without some records, as deduplication leaves it: the same seed, other sides."""
-    monkeypatch.setattr("engram.engine.compare.sides.FEWEST", 2)
+    monkeypatch.setattr(sys.modules[sides_of.__module__], "FEWEST", 2)
     fewer = store.letters.take(range(len(store.letters) - 6))
     recipe = method("recipes", "finetune-lm", base=str(store.base.folder), epochs=1)
     path = store.root / "fewer.jsonl"

@@ -46,7 +46,7 @@ def pareto(
         for n, t in enumerate(targets)
         if t.across.value is not None and t.up.value is not None
     ]
-    if not shown:
+    if len(shown) < 2:
         return Markup("")
     across, up = _scales([target for _, target in shown], floor, width, height)
     parts = _axes(across, up, width, height)
