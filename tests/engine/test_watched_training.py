@@ -100,14 +100,14 @@ def test_the_command_says_what_it_sees_and_the_report_draws_it(
     out = tmp_path / "target"
     asked = ["train", "finetune-lm", "--data", str(tmp_path / "letters.jsonl"), "--base",
              str(tiny_base.folder), "--epochs", "2", "--stop", "ngram", "--validation", "0.5",
-             "--holdout", "0.5", "--root", str(store), "--out", str(out)]  # fmt: skip
+             "--holdout", "0.5", "--store", str(store), "--out", str(out)]  # fmt: skip
     assert called(*asked) == 0
     said = capsys.readouterr().err
     assert [line[:9] for line in said.splitlines() if "verbatim" in line] == [
         "epoch 0: ", "epoch 1: ", "epoch 2: "]  # fmt: skip
     lines = [json.loads(line) for line in (out / "trace.jsonl").read_text().splitlines()]
     assert sum("verbatim" in line for line in lines) == 3
-    audit = ["audit", out, "--attacks", "loss", "--root", store, "--out", tmp_path / "audit"]
+    audit = ["audit", out, "--attacks", "loss", "--store", store, "--out", tmp_path / "audit"]
     assert called(*audit) == 0
     page = (tmp_path / "audit" / "report.html").read_text()
     assert "learnt by heart while it trained" in page
@@ -117,6 +117,6 @@ def test_a_rule_without_validation_says_what_to_do(tiny_base, store, tmp_path, c
     file = tmp_path / "letters.jsonl"
     data.write(Split.of("letters", text=["one two three four five six seven eight"] * 3), file)
     asked = ["train", "finetune-lm", "--data", str(file), "--base", str(tiny_base.folder),
-             "--stop", "ngram", "--holdout", "0", "--root", str(store)]  # fmt: skip
+             "--stop", "ngram", "--holdout", "0", "--store", str(store)]  # fmt: skip
     assert called(*asked) == 2
     assert "--validation 0.2" in capsys.readouterr().err
