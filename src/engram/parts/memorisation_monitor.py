@@ -6,7 +6,7 @@ against that of the untrained model, how exposed planted canaries are, and both 
 Random numbers belong to the seed alone, so the same weights always give the same numbers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
