@@ -1,6 +1,11 @@
 """The engine of fine-tuning: micro-batches, and somebody who looks on, through crashes too."""
 
+import json
 import math
+import multiprocessing
+import os
+import signal
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -8,11 +13,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from engram.core import Draft, Paper, Split, Target, stream
+from engram.core import DivergedError, Draft, EngramError, Paper, Split, Target, stream
 from engram.families import causal_lm
+from engram.methods.recipes.finetune_lm import FinetuneLm
 from engram.parts import training as parts
-from engram.parts.lm_tuning import Tuning, tune
+from engram.parts.lm_tuning import Tuning, examples_of, tune
 from engram.parts.observation import Monitor, observations
 
 TEXTS = [f"Patient {i} of ward {'ABCD'[i % 4]} came on day {i * 37 % 29}." for i in range(16)]
@@ -198,3 +206,177 @@ class Plain(Tuning):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parts.Training, "_update", update)
             return tune(self, split, run)
+
+
+def one_of_two(number, port, scratch, base, texts, fields):
+    """One process of two that train together; what it ended in is written by its number."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {**address, "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
+    draft = watched(**fields)(texts, FakeRun(scratch, others={"base": base}))
+    torch.distributed.barrier()
+    weights = {"weights": flat(draft).contiguous()}
+    save_file(weights, scratch / f"{number}.safetensors", {"trace": json.dumps(draft.trace)})
+
+
+@pytest.mark.parametrize("fields", [{}, {"accumulate": 2, "batch_size": 5, "limit": 3}])
+def test_two_processes_end_where_one_does(texts, base, tmp_path, fields):
+    """Gloo on one machine, by accelerate; the last batch of five is uneven, and one is alone."""
+    fields = {**fields, "dropout": 0.0, "learning_rate": 1e-3, "epochs": 3}
+    whole = watched(**fields)(texts, FakeRun(tmp_path / "one", others={"base": base}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = tmp_path / "two"
+    both.mkdir()
+    fork = multiprocessing.get_context("fork")
+    started = [
+        fork.Process(target=one_of_two, args=(k, port, both, base, texts, fields)) for k in (0, 1)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+        assert process.exitcode == 0
+    for number in (0, 1):
+        with safe_open(both / f"{number}.safetensors", "pt") as file:
+            torch.testing.assert_close(file.get_tensor("weights"), flat(whole), rtol=0, atol=1e-6)
+            trace = json.loads(file.metadata()["trace"])
+        for found, expected in zip(trace, whole.trace, strict=True):
+            assert found == pytest.approx(expected, abs=1e-5)
+
+
+RESUMED = {
+    "base": "base", "epochs": 3, "batch_size": 6, "accumulate": 3, "learning_rate": 1e-3,
+    "dropout": 0.2, "rank": 2, "reduction": 4,
+}  # fmt: skip
+
+
+class DeadlyRun(FakeRun):
+    """Killed, as by the system, when step `dies_at` was taken."""
+
+    dies_at = 0
+
+    def progress(self, done, total, what):
+        if done == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("method", "step"), [("full", 2), ("adapter", 4), ("lora", 7)])
+def test_a_killed_process_resumes_to_the_same_weights(
+    texts, base, tmp_path, monkeypatch, method, step
+):
+    """SIGKILL in the middle of an epoch, with dropout, accumulation and (for two) adapters."""
+    monkeypatch.setattr(parts, "PAUSE", 0.0)
+    monkeypatch.setattr(parts, "SHARE", math.inf)
+    monkeypatch.setattr(DeadlyRun, "dies_at", step)
+    recipe = FinetuneLm(**RESUMED, method=method)
+    whole = recipe(texts, FakeRun(tmp_path / "whole", others={"base": base}))
+    killed = DeadlyRun(tmp_path / "killed", others={"base": base})
+    process = multiprocessing.get_context("fork").Process(target=recipe, args=(texts, killed))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    with safe_open(killed.scratch / parts.FILE, "pt") as file:
+        assert 0 < int(file.metadata()["done"]) <= step
+    again = recipe(texts, FakeRun(killed.scratch, others={"base": base}))
+    assert torch.equal(flat(again), flat(whole))
+    assert again.trace == whole.trace
+
+
+def test_responses_alone_and_smoothing_are_fields(base, tmp_path):
+    split = Split.of("pairs", text=[f"{t} so: {t[:9]}" for t in TEXTS])
+    recipe = watched(response_template="so:", label_smoothing=0.2, epochs=1)
+    draft = recipe(split, FakeRun(tmp_path, others={"base": base}))
+    examples = examples_of(recipe, draft.model, split)
+    assert examples.smoothing == 0.2
+    assert (examples.counts < examples.lengths - 1).all()
+
+
+def test_dropout_is_set_while_training_alone(texts, base, tmp_path):
+    drops = [m for m in base.model.model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert {m.p for m in drops} == {0.1}
+    seen = []
+
+    class Looks(Watched):
+        def monitor(self, lm, split, run):
+            return None
+
+    def objective(lm, base, examples, run):
+        def loss(lm, examples, rows):
+            seen.append({m.p for m in lm.model.modules() if isinstance(m, torch.nn.Dropout)})
+            return parts.batch_loss(examples, rows)
+
+        return loss
+
+    recipe = Looks(base="base", epochs=1, dropout=0.4)
+    draft = tune(recipe, texts, FakeRun(tmp_path, others={"base": base}), objective)
+    after = {m.p for m in draft.model.model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert (seen[0], after) == ({0.4}, {0.1})
+
+
+def test_bf16_keeps_float32_weights(texts, base, tmp_path):
+    kinds = []
+
+    def objective(lm, base, examples, run):
+        def loss(lm, examples, rows):
+            logits = lm.model(input_ids=torch.tensor([[5, 6]])).logits
+            kinds.append((logits.dtype, next(lm.model.parameters()).dtype))
+            return parts.batch_loss(examples, rows)
+
+        return loss
+
+    for precision, kind in (("bf16", torch.bfloat16), ("auto", torch.float32)):
+        recipe = FinetuneLm(base="base", epochs=1, precision=precision)
+        run = FakeRun(tmp_path / precision, others={"base": base})
+        draft = tune(recipe, texts, run, objective)
+        assert kinds.pop() == (kind, torch.float32)
+        assert draft.trace[-1]["loss"] < 7
+
+
+def test_a_diverged_training_names_step_and_records_and_keeps_weights(texts, base, tmp_path):
+    def objective(lm, base, examples, run):
+        def loss(lm, examples, rows):
+            for part in parts.batch_loss(examples, rows):
+                loss.steps += 1
+                yield part * (math.nan if loss.steps == 3 else 1.0)
+
+        loss.steps = 0
+        return loss
+
+    recipe = FinetuneLm(base="base", epochs=2, batch_size=4, learning_rate=1e-3)
+    run = FakeRun(tmp_path, others={"base": base})
+    with pytest.raises(DivergedError, match="at step 3 of 8 the loss is nan") as caught:
+        tune(recipe, texts, run, objective)
+    assert caught.value.step == 2
+    named = [record for record in texts.ids if record in str(caught.value)]
+    assert len(named) == 4
+    assert "its batch holds 4 records" in str(caught.value)
+    folder = tmp_path / "last-good"
+    assert str(folder) in caught.value.hint
+    kept = causal_lm.FAMILY.load(folder)
+    assert all(torch.isfinite(p).all() for p in kept.model.parameters())
+    assert not torch.equal(flat(Draft("causal-lm", kept)), flat(Draft("causal-lm", base.model)))
+    # A lower rate goes on from there.
+    lower = FinetuneLm(base="kept", epochs=1, batch_size=4, learning_rate=1e-4)
+    target = Target("kept", "causal-lm", kept, "kept")
+    lower(texts, FakeRun(tmp_path / "lower", others={"kept": target}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "fact"),
+    [
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"virtual_tokens": 0}, "virtual_tokens is 0"),
+    ],
+)
+def test_bad_fields_are_refused(fields, fact):
+    with pytest.raises(EngramError, match=fact) as caught:
+        FinetuneLm(**fields)
+    assert caught.value.hint
+
+
+def test_a_batch_larger_than_the_data_is_refused(texts, base, tmp_path):
+    with pytest.raises(EngramError, match="batch_size is 17, but split 'texts' has 16 records"):
+        FinetuneLm(base="base", batch_size=17)(texts, FakeRun(tmp_path, others={"base": base}))

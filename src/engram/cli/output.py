@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engram.engine import EngineRun, Reading, pick_device
+from engram.parts.processes import launched
 
 QUIET_SECONDS, PLAIN_SECONDS = 2.0, 15.0
 
@@ -21,6 +22,8 @@ class Progress:
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Take note that `done` of `total` steps of `what` are finished."""
+        if not launched().is_first:
+            return
         now = time.monotonic()
         if what != self._what:
             self.close()
@@ -94,7 +97,9 @@ def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
 
 
 def tell(document: Mapping[str, Any], lines: list[str], as_json: bool) -> None:
-    """Print one JSON document, or the lines for a person."""
+    """Print one JSON document, or the lines for a person; one process of several does so."""
+    if not launched().is_first:
+        return
     if as_json:
         print(json.dumps(document, indent=2, allow_nan=False, default=str))
     else:

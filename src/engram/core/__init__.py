@@ -7,8 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engram.core.arrows import Attack, Edit, Measure, Recipe, Run, Sampler, Transform, Validated
-    from engram.core.errors import EngramError, nearest
+    from engram.core.arrows import (
+        Attack,
+        Edit,
+        Measure,
+        Owner,
+        Recipe,
+        Run,
+        Sampler,
+        Transform,
+        Validated,
+    )
+    from engram.core.errors import DivergedError, EngramError, nearest
     from engram.core.finding import Finding
     from engram.core.ledger import Ledger, Role
     from engram.core.paper import Paper
@@ -20,8 +30,18 @@ if TYPE_CHECKING:
     from engram.core.target import ACCESS, Access, Draft, Lineage, Target
 
 _HOMES = {
-    "arrows": ("Attack", "Edit", "Measure", "Recipe", "Run", "Sampler", "Transform", "Validated"),
-    "errors": ("EngramError", "nearest"),
+    "arrows": (
+        "Attack",
+        "Edit",
+        "Measure",
+        "Owner",
+        "Recipe",
+        "Run",
+        "Sampler",
+        "Transform",
+        "Validated",
+    ),
+    "errors": ("DivergedError", "EngramError", "nearest"),
     "finding": ("Finding",),
     "ledger": ("Ledger", "Role"),
     "paper": ("Paper",),
@@ -35,10 +55,10 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "ACCESS", "SCORED", "TOO_SHORT", "Access", "Attack", "Draft", "Edit", "EngramError",
-    "Finding", "Ledger", "Lineage", "Measure", "Paper", "Recipe", "Role", "Run", "Sampler",
-    "Scores", "Shadows", "Split", "Target", "TokenSignals", "Transform", "Validated",
-    "check_disjoint", "nearest", "seed_of", "stream", "torch_seeded", "torch_stream",
+    "ACCESS", "SCORED", "TOO_SHORT", "Access", "Attack", "DivergedError", "Draft", "Edit",
+    "EngramError", "Finding", "Ledger", "Lineage", "Measure", "Owner", "Paper", "Recipe", "Role",
+    "Run", "Sampler", "Scores", "Shadows", "Split", "Target", "TokenSignals", "Transform",
+    "Validated", "check_disjoint", "nearest", "seed_of", "stream", "torch_seeded", "torch_stream",
 ]  # fmt: skip
 
 

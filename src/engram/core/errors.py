@@ -15,6 +15,18 @@ class EngramError(Exception):
         self.hint = hint
 
 
+class DivergedError(EngramError):
+    """A loss or its gradient is not finite. The step was not taken; the weights before it stay.
+
+    Attributes:
+        step: Its number, from 0.
+    """
+
+    def __init__(self, message: str, *, hint: str, step: int) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+
+
 def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
     """A hint that names the known words nearest to `word`, or `otherwise` when none is near."""
     near = get_close_matches(word, list(known), n=3)

@@ -5,6 +5,7 @@ from typing import Any
 
 from engram.core import EngramError, Finding, Split, Target
 from engram.engine.audit import AuditRun, audit, audit_scores
+from engram.engine.compare import compare
 from engram.engine.demo import demo
 from engram.engine.forget import Forgotten, forget, scorable
 from engram.engine.records import Known, known_records, to_forget
@@ -40,7 +41,7 @@ def measure(
 
 
 __all__ = [
-    "AuditRun", "EngineRun", "Forgotten", "Known", "Reading", "audit", "audit_scores", "demo",
-    "edit", "forget", "known_records", "load", "measure", "pick_device", "to_forget", "train",
-    "train_on", "transform",
+    "AuditRun", "EngineRun", "Forgotten", "Known", "Reading", "audit", "audit_scores", "compare",
+    "demo", "edit", "forget", "known_records", "load", "measure", "pick_device", "to_forget",
+    "train", "train_on", "transform",
 ]  # fmt: skip

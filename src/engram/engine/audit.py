@@ -179,6 +179,8 @@ def list_findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += attack["findings"] + attack["owner_findings"]
     for row in document.get("comparison", {}).get("rows", []):
         found += row["cells"]
+    if document.get("kind") == "comparison":
+        found += [cell for row in document["targets"] for cell in row["cells"] + row["matched"]]
     return found + list(document.get("measures", []))
 
 

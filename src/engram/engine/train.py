@@ -3,7 +3,7 @@
 import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families
-from engram.core import EngramError, Ledger, Lineage, Split, Target, check_disjoint
+from engram.core import DivergedError, EngramError, Ledger, Lineage, Split, Target, check_disjoint
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose
+from engram.parts.processes import launched
 from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
 
 
@@ -114,6 +115,11 @@ def train_on(
         _lineage(recipe, data, run), data=anchored(source), data_options=dict(options or {})
     )
     subset = data.where(trained, name="trained")
+    if launched().count > 1 and not getattr(recipe, "many_processes", False):
+        raise EngramError(
+            f"{lineage.method} trains in one process, but {launched().count} were launched",
+            hint="start it with `engram train`; recipes that tune language models take several",
+        )
     return _make(lambda inner: recipe(subset, inner), lineage, ledger, run, out)
 
 
@@ -187,22 +193,26 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     folder = out or run.root / name
     if found := _done(folder, name, run):
         return found
-    scratch = folder / f".work-{name}"
+    scratch, processes = folder / f".work-{name}", launched()
     fresh = not folder.exists()
     try:
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
-        with _alone(scratch):
+        with _alone(scratch) if processes.is_first else nullcontext():
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
+            if not processes.is_first:
+                processes.wait()
+                return load(folder, run.device)
             lineage = replace(lineage, guarantee=dict(draft.guarantee))
             target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
-    except (DiskFullError, BusyError):
+    except (DiskFullError, BusyError, DivergedError):  # what was finished is kept
         raise
     except EngramError:
-        if fresh:  # a mistake leaves nothing behind
+        if fresh and processes.is_first:  # a mistake leaves nothing behind
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    processes.wait()
     shutil.rmtree(scratch, ignore_errors=True)
     add(run.root, folder)
     return target

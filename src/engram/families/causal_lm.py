@@ -19,13 +19,19 @@ from transformers import (
 )
 
 from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Sampler, Split, torch_seeded
+from engram.parts.adapters import (
+    Adapter,
+    adapter_names,
+    is_adapter_folder,
+    open_adapter,
+    save_language_model,
+)
 from engram.parts.byte_pairs import byte_pairs
 from engram.parts.published_model import (
     context_of,
     describe_published,
     open_published,
     published_fingerprint,
-    save_published,
 )
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
@@ -40,10 +46,17 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A causal language model and the tokenizer that it was trained with."""
+    """A causal language model and the tokenizer that it was trained with.
+
+    Attributes:
+        model: The model; an adapter is a part of it, and trained alone.
+        tokenizer: Its tokenizer.
+        adapter: What was put into the model, if anything was; it is saved without the model.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+    adapter: Adapter | None = None
 
     @property
     def device(self) -> torch.device:
@@ -52,8 +65,9 @@ class LanguageModel:
 
     @cached_property
     def context(self) -> int:
-        """The most tokens that it sees at once."""
-        return context_of(self.model, self.tokenizer)
+        """The most tokens that it sees at once, virtual ones not counted."""
+        taken = self.adapter.virtual_tokens if self.adapter else 0
+        return context_of(self.model, self.tokenizer) - taken
 
 
 class CausalLm:
@@ -75,20 +89,31 @@ class CausalLm:
         Raises:
             EngramError: There is no such model, or it is not whole, or not safe to open.
         """
-        kind = "causal language model"
-        return LanguageModel(*open_published(where, device, AutoModelForCausalLM, kind))
+
+        def opened(place: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+            return open_published(place, device, AutoModelForCausalLM, "causal language model")
+
+        if is_adapter_folder(where):
+            return LanguageModel(*open_adapter(Path(where), opened, published_fingerprint))
+        return LanguageModel(*opened(where))
 
     def save(self, model: LanguageModel, folder: Path) -> None:
-        """Write a folder that `from_pretrained` opens."""
-        save_published(model.model, model.tokenizer, folder)
+        """Write a folder that `from_pretrained` opens, of peft where the model has an adapter."""
+        save_language_model(model, folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
-        """Hash of weights, configuration and tokenizer."""
-        return published_fingerprint(model.model, model.tokenizer)
+        """Hash of weights, configuration, adapter and tokenizer."""
+        facts = {} if model.adapter is None else {"adapter": model.adapter.facts()}
+        return published_fingerprint(model.model, model.tokenizer, facts)
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
-        """Architecture, size, vocabulary, context and number type."""
-        return describe_published(model.model, model.context)
+        """Architecture, size, vocabulary, context, number type, and the adapter's size."""
+        facts = dict(describe_published(model.model, model.context))
+        if model.adapter is not None:
+            names, own = adapter_names(model.model), dict(model.model.named_parameters())
+            facts["adapter"] = model.adapter.kind
+            facts["adapter parameters"] = sum(own[name].numel() for name in names)
+        return facts
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:
         """What came of each record: fewer than two tokens are "too-short" to be asked about."""

@@ -7,20 +7,24 @@ killed at any moment, and a `Monitor` may look on and stop it.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from engram.core import Draft, EngramError, Run, Split, Target, Validated
+from engram.core import DivergedError, Draft, EngramError, Owner, Run, Split, Target, Validated
+from engram.parts.adapters import save_language_model
 from engram.parts.language_model import LanguageModel
 from engram.parts.memorisation_monitor import MemorisationMonitor, check_validation
 from engram.parts.observation import Monitor, Observer
 from engram.parts.passages import Passages
+from engram.parts.processes import Processes, joined
+from engram.parts.response_examples import ResponseExamples
 from engram.parts.stopping import Stop
 from engram.parts.text_records import check_texts
 from engram.parts.token_examples import TokenExamples
@@ -33,9 +37,17 @@ from engram.parts.training import (
     batch_loss,
     check_at_least,
     check_not_empty,
+    check_one_of,
     key_of,
 )
+from engram.parts.tuned_weights import METHODS, Method, Part, copied_for, in_place, thawed
 from engram.parts.watch import Watch
+
+Precision = Literal["float32", "bf16", "auto"]
+LAST_GOOD = "last-good"
+SHOWN = 5
+"""Records that an error names."""
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16", "auto")
 
 Objective = Callable[[LanguageModel, Examples, Int[np.ndarray, " rows"]], Iterator[Tensor]]
 """The loss of a batch, as parts that add up to it.
@@ -53,9 +65,27 @@ class Tuning:
     """What all recipes that tune a causal language model share."""
 
     family: ClassVar[str] = "causal-lm"
+    many_processes: ClassVar[bool] = True
+    """Whether several processes may train together (`accelerate launch`)."""
 
     base: str = ""
     """The model to start from: a target of ours, a model folder, or a published model's name."""
+    method: Method = "full"
+    """What is trained: full (all weights), head (the output head alone, untied from the input),
+    block (one block alone), or what is put into the frozen base: adapter (bottlenecks), lora,
+    prefix, prompt (virtual tokens). Those last four are saved without the base."""
+    block: int = -1
+    """Which block method block trains: 0 is the first, -1 the last."""
+    reduction: int = 16
+    """Method adapter: width of the model over that of a bottleneck; 16 is small, 2 large."""
+    rank: int = 8
+    """Method lora: rank of the changes."""
+    alpha: float = 16.0
+    """Method lora: their scale, times the rank."""
+    target_modules: tuple[str, ...] = ()
+    """Method lora: names of the linear maps to change; none: what is usual for the model."""
+    virtual_tokens: int = 20
+    """Methods prefix and prompt: how many virtual tokens every text begins with."""
     epochs: int = 3
     """Times that each record is seen."""
     batch_size: int = 8
@@ -72,6 +102,21 @@ class Tuning:
     """How the learning rate falls after that: constant, linear or cosine."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
+    dropout: float | None = None
+    """Dropout while training, in [0, 1), everywhere that the model has it; None: as the base."""
+    label_smoothing: float = 0.0
+    """Share of the probability that the loss wants spread over all tokens alike, in [0, 1)."""
+    precision: Precision = "auto"
+    """Numbers of the forward pass: float32, bf16, or auto: bf16 on a GPU that has it, float32
+    elsewhere. Weights and what the optimiser keeps are always float32."""
+    response_only: bool = False
+    """Learn the responses alone; what stands before them is read and not learnt."""
+    prompt_column: str = "prompt"
+    """Column of the prompts, for response_only."""
+    response_column: str = "response"
+    """Column of the responses, for response_only."""
+    response_template: str = ""
+    """Words that stand before the response in every text ("Answer:"), instead of the columns."""
     observe: bool = False
     """Watch memorisation, before the first step and after each epoch; stopping does anyway."""
     observe_every: int = 0
@@ -95,7 +140,16 @@ class Tuning:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             check_at_least(name, getattr(self, name), 1, "1 is the least that works")
+        for name in ("rank", "reduction", "virtual_tokens"):
+            check_at_least(name, getattr(self, name), 1, "1 is the least that works")
         check_at_least("observe_every", self.observe_every, 0, "0 observes once an epoch")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= (getattr(self, name) or 0) < 1:
+                raise EngramError(
+                    f"{name} is {getattr(self, name)}, but must be in [0, 1)", hint="0.1 is usual"
+                )
+        check_one_of("method", self.method, METHODS)
+        check_one_of("precision", self.precision, PRECISIONS)
         self.plan(1)
         self.watch()
 
@@ -115,6 +169,18 @@ class Tuning:
             suffix=self.observe_suffix,
             sample=self.observe_sample,
             cost=self.observe_cost,
+        )
+
+    def part(self) -> Part:
+        """What is trained."""
+        return Part(
+            self.method,
+            self.block,
+            self.reduction,
+            self.rank,
+            self.alpha,
+            self.target_modules,
+            self.virtual_tokens,
         )
 
     def monitor(self, lm: LanguageModel, split: Split, run: Run) -> Monitor | None:
@@ -155,14 +221,27 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     Raises:
         EngramError: No base or an unfit one, nothing to learn from, a diverged training.
     """
-    ready = prepare(recipe, split, run)
+    ready = prepare(recipe, split, run, asked=objective is not plain)
     lm, examples = ready.lm, ready.examples
+    check_batch(recipe.batch_size, examples, split.name)
     epochs = Epochs(examples, recipe.batch_size, run)
-    plan = recipe.plan(recipe.epochs * epochs.per_epoch)
-    training = Training(lm.model, plan, run, ready.key, epochs.per_epoch)
+    training = Training(
+        lm.model,
+        recipe.plan(recipe.epochs * epochs.per_epoch),
+        run,
+        ready.key,
+        epochs.per_epoch,
+        autocast=short_type(recipe.precision, run.device),
+        processes=ready.processes,
+    )
     loss = objective(lm, ready.base.model, examples, run)
     observer = Observer(recipe.monitor(lm, split, run), lm, training, recipe.observe_every)
-    observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
+    try:
+        with dropout_of(lm.model, recipe.dropout):
+            observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
+    except DivergedError as problem:
+        records = split.take(np.unique(examples.record[epochs.rows(problem.step)])).ids
+        raise told_more(problem, records, lm, training, ready.kind) from None
     return ready.draft(training.trace)
 
 
@@ -171,16 +250,21 @@ class Prepared:
     """A copy of the base that is ready to be trained, with the records as it will see them.
 
     Attributes:
-        base: What it was copied from; stays as it is.
+        base: What it was copied from. It stays as it is, unless nobody asks it anything: then its
+            own memory may be trained in.
         lm: The copy, in float32.
-        examples: The records, beside it.
+        examples: The records, beside it; this process's share of them.
         key: What decides the outcome of the training.
+        kind: The number type of the base.
+        processes: Who trains along.
     """
 
     base: Target
     lm: LanguageModel
     examples: TokenExamples
     key: str
+    kind: torch.dtype
+    processes: Processes
 
     def draft(
         self,
@@ -188,22 +272,74 @@ class Prepared:
         guarantee: Mapping[str, Any] = MappingProxyType({}),
     ) -> Draft:
         """What was trained, in the number type of the base."""
-        self.lm.model.to(self.base.model.model.dtype)
+        self.lm.model.to(self.kind)
+        thawed(self.lm)
         return Draft(self.base.family, self.lm, tuple(trace), guarantee=guarantee)
 
 
-def prepare(recipe: Tuning, split: Split, run: Run) -> Prepared:
-    """Open and copy the base, and make the records ready; the first half of `tune`."""
+def prepare(recipe: Tuning, split: Split, run: Run, *, asked: bool) -> Prepared:
+    """Open and copy the base, and make the records ready; the first half of `tune`.
+
+    Args:
+        recipe: Says which base, and what of it is trained.
+        split: The records.
+        run: Opens the base.
+        asked: Whether the base will be asked something.
+    """
     check_texts(split)
     base = opened(recipe, run)
-    model = deepcopy(base.model.model).float().to(run.device)
-    lm = replace(base.model, model=model)
-    examples = examples_of(recipe, lm, split)
+    kind = base.model.model.dtype
+    where = str(base.folder.resolve()) if base.folder else recipe.base
+    if not asked and recipe.method == "full" and isinstance(run, Owner):
+        del base  # nobody asks it anything: its own memory is trained in, instead of a copy's
+        base = run.own(recipe.base)
+        lm = in_place(base.model, run.device)
+    else:
+        lm = copied_for(recipe.part(), base.model, where, base.fingerprint, run.seed, run.device)
+    processes = joined(run.device)
+    share = (processes.number, processes.count)
+    examples = replace(examples_of(recipe, lm, split), share=share)
     check_not_empty(examples, split.name)
     aside = validation_of(run)
     seen = (split, aside) if aside is not None else (split,)
     key = key_of(recipe, run.seed, *(s.fingerprint for s in seen), base.fingerprint)
-    return Prepared(base, lm, examples, key)
+    return Prepared(base, lm, examples, key, kind, processes)
+
+
+def told_more(
+    problem: DivergedError,
+    records: tuple[str, ...],
+    lm: LanguageModel,
+    training: Training,
+    kind: torch.dtype,
+) -> DivergedError:
+    """The same error with the records of its batch; the weights before it are kept as a model."""
+    named = ", ".join(records[:SHOWN]) + (", ..." if len(records) > SHOWN else "")
+    fact = f"{problem}; its batch holds {len(records)} records ({named})"
+    folder = training.run.scratch / LAST_GOOD
+    if not _is_finite(lm):
+        training.restore()
+    if not _is_finite(lm):
+        return DivergedError(fact, hint=problem.hint, step=problem.step)
+    if training.processes.is_first:
+        lm.model.to(kind)
+        save_language_model(lm, folder)
+    hint = f"{problem.hint}; the weights before that step are a model in {folder}, from which "
+    return DivergedError(fact, hint=hint + "--base goes on", step=problem.step)
+
+
+def _is_finite(lm: LanguageModel) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in lm.model.parameters())
+
+
+def check_batch(size: int, examples: Examples, name: str) -> None:
+    """Refuse a batch that is larger than the data."""
+    if size > len(examples.counts):
+        raise EngramError(
+            f"batch_size is {size}, but split {name!r} has {len(examples.counts)} records (or "
+            "pieces of long ones) to train on",
+            hint=f"--batch-size {len(examples.counts)} learns from all of them in every step",
+        )
 
 
 def validation_of(run: Run) -> Split | None:
@@ -232,8 +368,46 @@ def opened(recipe: Tuning, run: Run) -> Target:
 
 def examples_of(recipe: Tuning, lm: LanguageModel, split: Split) -> TokenExamples:
     """The records as the recipe trains on them."""
-    examples = TokenExamples.of(lm.model, lm.tokenizer, split, lm.context, end=True)
-    return replace(examples, parts=recipe.accumulate)
+    if recipe.response_only or recipe.response_template:
+        examples = ResponseExamples.of(
+            lm.model,
+            lm.tokenizer,
+            split,
+            lm.context,
+            prompt=recipe.prompt_column,
+            response=recipe.response_column,
+            template=recipe.response_template,
+        )
+    else:
+        examples = TokenExamples.of(lm.model, lm.tokenizer, split, lm.context, end=True)
+    return replace(examples, parts=recipe.accumulate, smoothing=recipe.label_smoothing)
+
+
+def short_type(precision: Precision, device: str) -> torch.dtype | None:
+    """The short number type of the forward pass; None: none.
+
+    On a processor bfloat16 is emulated or slow, so "auto" keeps it for GPUs that multiply it.
+    """
+    on_gpu = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and on_gpu) else None
+
+
+@contextmanager
+def dropout_of(model: nn.Module, share: float | None) -> Iterator[None]:
+    """Set all dropout of a model; it is put back afterwards."""
+    places = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in (("p",) if isinstance(module, nn.Dropout) else ("attention_dropout",))
+        if share is not None and isinstance(getattr(module, name, None), (float, int))
+    ]
+    for module, name, _ in places:
+        setattr(module, name, share)
+    try:
+        yield
+    finally:
+        for module, name, before in places:
+            setattr(module, name, before)
 
 
 def _name(recipe: Any) -> str:

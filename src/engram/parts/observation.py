@@ -13,8 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, no_grad
 
+from engram.core import Run
 from engram.parts.language_model import LanguageModel
-from engram.parts.training import Step, Training, model_state
+from engram.parts.training import Plan, Step, model_state
 
 BEST = "best.safetensors"
 
@@ -36,6 +37,25 @@ class Monitor(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """What an observer asks of a training: `Training`, or one that keeps records private."""
+
+    plan: Plan
+    run: Run
+    key: str
+    trace: list[dict[str, float | int]]
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    def resume(self) -> int:
+        """Put back what a killed run had saved. Returns how many steps it had taken."""
+        ...
+
+
 def observations(trace: Sequence[Mapping[str, float | int]]) -> list[Mapping[str, float | int]]:
     """The entries of a training trace that are observations: steps have a rate, these have not."""
     return [entry for entry in trace if "lr" not in entry]
@@ -54,12 +74,12 @@ class Observer:
 
     monitor: Monitor | None
     lm: LanguageModel
-    training: Training
+    training: Resumable
     every: int = 0
 
     def train(self, loss: Callable[[int], Iterable[Tensor]]) -> None:
         """Take all steps that are still to be taken, and leave the best weights in the model."""
-        self.take(self.training.steps(loss))
+        self.take(self.training.steps(loss))  # type: ignore[attr-defined]
 
     def take(self, steps: Iterator[Step]) -> None:
         """The same, of a training that makes its steps without a loss."""
@@ -81,11 +101,14 @@ class Observer:
             return self.monitor.stop([e for e in seen if e["step"] <= done])
         self.lm.model.eval()
         epoch = done / training.per_epoch
-        entry = {"step": done, "epoch": epoch, **self.monitor.look(self.lm, done, epoch)}
+        first = training.processes.is_first
+        seen = dict(self.monitor.look(self.lm, done, epoch)) if first else {}
+        entry = {"step": done, "epoch": epoch, **training.processes.told(seen)}
         training.trace.append(entry)
-        training.run.log(**entry)
+        if first:
+            training.run.log(**entry)
         seen = observations(training.trace)
-        if self.monitor.best(seen) == len(seen) - 1:
+        if first and self.monitor.best(seen) == len(seen) - 1:
             self._keep(done)
         return self.monitor.stop(seen)
 
@@ -111,6 +134,7 @@ class Observer:
         best = self.monitor.best(seen)
         if best is None or best == len(seen) - 1:
             return
+        self.training.processes.wait()
         with safe_open(self.training.run.scratch / BEST, "pt") as file, no_grad():
             for name, tensor in model_state(self.lm.model).items():
                 tensor.copy_(file.get_tensor(name))

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -53,16 +54,25 @@ def save_published(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a folder that `from_pretrained` opens."""
     with quiet():
         model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer that `from_pretrained` opens."""
+    with quiet():
         tokenizer.save_pretrained(folder)
 
 
-def published_fingerprint(model: Any, tokenizer: Any) -> str:
-    """Hash of weights, configuration and tokenizer."""
+def published_fingerprint(
+    model: Any, tokenizer: Any, more: Mapping[str, Any] = MappingProxyType({})
+) -> str:
+    """Hash of weights, configuration and tokenizer, and of `more` facts."""
     config = model.config.to_diff_dict()
     facts = {
         "config": {k: v for k, v in config.items() if k not in VOLATILE},
         "tokenizer": tokenizer_facts(tokenizer),
         "special": sorted(map(str, tokenizer.all_special_tokens)),
+        **more,
     }
     return arrays_fingerprint(weights(model), json.loads(json.dumps(facts, default=str)))
 

@@ -70,6 +70,7 @@ class TokenExamples:
         parts: Chunks that a batch is read in, at least.
         asked: Which of the tokens are predicted; None: all but the first of each piece, which
             never is; (total,).
+        share: Which of how many shares of every batch is read here; (0, 1): all of it.
         smoothing: Share of the probability that the loss wants spread over all tokens alike.
     """
 
@@ -79,6 +80,7 @@ class TokenExamples:
     record: Int[np.ndarray, " pieces"]
     parts: int = 1
     asked: Bool[np.ndarray, " total"] | None = None
+    share: tuple[int, int] = (0, 1)
     smoothing: float = 0.0
 
     @classmethod
@@ -179,7 +181,11 @@ class TokenExamples:
         return torch.from_numpy(tokens), torch.from_numpy(labels)
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
-        """The rows in at least `parts` chunks, whose logits stay below `LOGITS` numbers."""
+        """The rows (of this share) in at least `parts` chunks of at most `LOGITS` logits each."""
+        number, count = self.share
+        rows = rows[number::count]
+        if not len(rows):
+            return
         width = int(self.lengths[rows].max())
         size = max(1, min(LOGITS // (width * self.answers), -(-len(rows) // self.parts)))
         yield from (rows[i : i + size] for i in range(0, len(rows), size))

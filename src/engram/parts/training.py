@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engram.core import EngramError, Run, torch_seeded
+from engram.core import DivergedError, EngramError, Run, nearest, torch_seeded
+from engram.parts.processes import Processes
 
 Schedule = Literal["constant", "linear", "cosine"]
 SCHEDULES: tuple[Schedule, ...] = ("constant", "linear", "cosine")
@@ -122,6 +123,15 @@ def check_at_least(name: str, value: float | int, least: float | int, hint: str)
     """Refuse a field that is below `least` or not finite."""
     if not (value >= least and math.isfinite(value)):
         raise EngramError(f"{name} is {value}, but must be at least {least:g}", hint=hint)
+
+
+def check_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a field that is none of the known words."""
+    if value not in known:
+        raise EngramError(
+            f"{name} is {value!r}, but must be one of {', '.join(known)}",
+            hint=nearest(value, known, f"{known[0]} is usual"),
+        )
 
 
 def check_not_empty(examples: Examples, name: str) -> None:
@@ -237,6 +247,8 @@ class Training:
         key: What decides the outcome; a checkpoint with another key is not resumed.
         per_epoch: Steps in an epoch, for the trace.
         trace: `step`, `epoch`, `loss` and `lr` of about `TRACED` steps, of killed runs too.
+        autocast: Short number type of the forward pass; None: as the weights are.
+        processes: Those that train together; the loss of each is its share of the whole.
     """
 
     model: nn.Module
@@ -245,6 +257,8 @@ class Training:
     key: str
     per_epoch: int = 1
     trace: list[dict[str, float | int]] = field(default_factory=list)
+    autocast: torch.dtype | None = None
+    processes: Processes = field(default_factory=Processes)
     _resumed: tuple[int, torch.optim.AdamW, "Checkpoint"] | None = None
 
     def resume(self) -> int:
@@ -255,6 +269,12 @@ class Training:
             first, self.trace = checkpoint.restore(self.model, optimiser)
             self._resumed = first, optimiser, checkpoint
         return self._resumed[0]
+
+    def restore(self) -> None:
+        """Put back the last checkpoint's weights, if there is one."""
+        self.resume()
+        _, optimiser, checkpoint = self._resumed  # type: ignore[misc]
+        checkpoint.restore(self.model, optimiser)
 
     def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
         """Take the steps that are still to be taken, one at a time.
@@ -279,7 +299,8 @@ class Training:
             for step in fit(range(first, self.plan.steps), update):
                 self._record(step)
                 yield step
-                checkpoint.save_if_due(step.number + 1, self.model, optimiser, self.trace)
+                if self.processes.is_first:
+                    checkpoint.save_if_due(step.number + 1, self.model, optimiser, self.trace)
         finally:
             self.model.eval()
 
@@ -295,20 +316,50 @@ class Training:
         self.model.train()
         optimiser.zero_grad(set_to_none=True)
         value = 0.0
-        with torch_seeded(self.run.seed, "dropout", number):
-            for part in loss(number):
+        place = (self.processes.number,) if self.processes.number else ()
+        with torch_seeded(self.run.seed, "dropout", number, *place):
+            for part in self._parts(lambda: loss(number)):
                 part.backward()
                 value += float(part.detach())
+        value = self._add_up(value)
         limit = self.plan.clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not (math.isfinite(value) and math.isfinite(norm)):
-            raise EngramError(
+            raise DivergedError(
                 f"training diverged: at step {number + 1} of {self.plan.steps} the loss is "
                 f"{value:g} and its gradient's norm {norm:g} (learning rate {rate:g})",
                 hint=f"lower --learning-rate, to {self.plan.learning_rate / 10:g} say",
+                step=number,
             )
         optimiser.step()
         return Step(number, value, rate)
+
+    def _add_up(self, value: float) -> float:
+        """Make loss and gradient those of the whole batch, where it was shared out."""
+        if self.processes.count == 1:
+            return value
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        total = torch.tensor(value, device=trained[0].device)
+        self.processes.add_up([total, *(p.grad for p in trained if p.grad is not None)])
+        return float(total)
+
+    def _parts(self, parts: Callable[[], Iterable[Float[Tensor, ""]]]) -> Iterator[Tensor]:
+        """One part after another, each made in the short number type if there is one."""
+        if self.autocast is None:
+            yield from parts()
+            return
+        kind = next(self.model.parameters()).device.type
+        with torch.autocast(kind, self.autocast):
+            made = iter(parts())
+        while True:
+            with torch.autocast(kind, self.autocast):
+                part = next(made, None)
+            if part is None:
+                return
+            yield part
 
     def _record(self, step: Step) -> None:
         total = self.plan.steps
@@ -316,7 +367,8 @@ class Training:
             epoch = (step.number + 1) / self.per_epoch
             entry = {"step": step.number, "epoch": epoch, "loss": step.loss, "lr": step.rate}
             self.trace.append(entry)
-            self.run.log(**entry)
+            if self.processes.is_first:
+                self.run.log(**entry)
         self.run.progress(step.number + 1, total, "training")
 
 

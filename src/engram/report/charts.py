@@ -155,7 +155,7 @@ def _grid_below(
         x = scale(mark)
         shown = wording.percent(mark) if like and wording.is_percent(like) else _round(mark)
         parts.append(line(x, 6, x, bottom, "grid"))
-        parts.append(text(x, bottom + 15, _plain_tick(shown), text_anchor="middle", class_="tick"))
+        parts.append(text(x, bottom + 15, plain_tick(shown), text_anchor="middle", class_="tick"))
     return parts
 
 
@@ -168,7 +168,7 @@ def _round(mark: float) -> str:
     return f"{mark:g}".replace("-", wording.MINUS)
 
 
-def _plain_tick(shown: str) -> str:
+def plain_tick(shown: str) -> str:
     """`0.500` as `0.5` and `10.0 %` as `10 %`: a tick is exact, it needs no digits to say so."""
     body, space, unit = shown.partition(" ")
     if "." in body:
@@ -239,7 +239,7 @@ def _unresolved(across: Logarithmic, up: Logarithmic, outsiders: int) -> list[Ma
 def _decade_grid(across: Logarithmic, up: Logarithmic, width: int, height: int) -> list[Markup]:
     parts = [path([(across(r), up(r)) for r in (FLOOR, 1.0)], "chance")]
     for rate in _DECADES:
-        shown = _plain_tick(wording.percent(rate))
+        shown = plain_tick(wording.percent(rate))
         parts += [
             line(across(rate), up(1.0), across(rate), up(FLOOR), "grid"),
             line(across(FLOOR), up(rate), across(1.0), up(rate), "grid"),
@@ -336,7 +336,7 @@ def _axes(across: Linear, up: Linear, unit: str, small: bool, height: int) -> li
     base = up(0.0)
     parts = [line(across.start, base, across.end, base, "axis")]
     for mark in ticks(across.low, across.high, 5 if small else 6):
-        shown = _plain_tick(wording.number(mark))
+        shown = plain_tick(wording.number(mark))
         anchor = "end" if across(mark) > across.end - 12 else "middle"
         anchor = "start" if across(mark) < across.start + 12 else anchor
         parts.append(line(across(mark), base, across(mark), base + 4, "axis"))
@@ -344,7 +344,7 @@ def _axes(across: Linear, up: Linear, unit: str, small: bool, height: int) -> li
     if small:
         return parts
     for mark in ticks(up.low, up.high, 4):
-        shown = _plain_tick(wording.percent(mark))
+        shown = plain_tick(wording.percent(mark))
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
         parts.append(text(50, up(mark) + 4, shown, text_anchor="end", class_="tick"))
     below = "score" + (f" ({unit})" if unit else "") + ": the higher, the more likely a member"
@@ -388,10 +388,10 @@ def trace(title: str, points: Sequence[tuple[float, float]], series: int, unit: 
     parts = []
     for mark in ticks(up.low, up.high, 3):
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
-        shown = _plain_tick(wording.number(mark))
+        shown = plain_tick(wording.number(mark))
         parts.append(text(58, up(mark) + 4, shown, text_anchor="end", class_="tick"))
     for mark in ticks(across.low, across.high, 6):
-        shown = _plain_tick(wording.number(mark))
+        shown = plain_tick(wording.number(mark))
         y = height - 22
         parts.append(text(across(mark), y, shown, text_anchor="middle", class_="tick"))
     parts.append(path([(across(x), up(y)) for x, y in points], f"curve s{series}"))

@@ -14,9 +14,11 @@ from typing import Literal, get_args
 from engram.core.errors import EngramError, nearest
 from engram.core.finding import Better, Finding
 from engram.report import wording
+from engram.report.comparison import ComparisonDocument, parse_comparison
 from engram.report.observed import Observation
 
 FILE = "run.json"
+KINDS = ("audit", "story", "comparison")
 MAX_EXPOSED = 30
 """Records read for showing; the document may list more, and the report says so."""
 
@@ -248,11 +250,11 @@ class StoryDocument:
     audits: tuple[StoryAudit, ...] = field(default=())
 
 
-Document = AuditDocument | StoryDocument
+Document = AuditDocument | StoryDocument | ComparisonDocument
 
 
 def parse(document: Mapping[str, object]) -> Document:
-    """The typed form of an audit or a story.
+    """The typed form of an audit, a story or a comparison.
 
     Raises:
         EngramError: a key is missing or holds something else; the message says where.
@@ -263,9 +265,14 @@ def parse(document: Mapping[str, object]) -> Document:
         return _audit(root)
     if kind == "story":
         return _story(root)
+    if kind == "comparison":
+        return parse_comparison(root)
     raise EngramError(
-        f"{FILE} is of kind {clean(kind)[:40]!r}, but reports are drawn of an audit or a story",
-        hint=nearest(kind, ("audit", "story"), "give the folder that `engram audit` wrote"),
+        f"{FILE} is of kind {clean(kind)[:40]!r}, but reports are drawn of an audit, a story or a "
+        "comparison",
+        hint=nearest(
+            kind, ("audit", "story", "comparison"), "give the folder that `engram audit` wrote"
+        ),
     )
 
 
@@ -405,12 +412,12 @@ def _audit(node: Node) -> AuditDocument:
         created=node["created"].text(),
         seconds=node.get("seconds", 0).number(),
         target=_target(node["target"]),
-        verdict=_verdict(node["verdict"]),
+        verdict=verdict_of(node["verdict"]),
         setup=_setup(node["setup"]),
         split_audit=_split_audit(node["split_audit"]),
         headline=_headline(node["headline"], attacks),
         attacks=attacks,
-        measures=_findings(node.get("measures", [])),
+        measures=findings_of(node.get("measures", [])),
         exposed=tuple(_exposed(item) for item in exposed[:MAX_EXPOSED]),
         exposed_total=len(exposed),
         owners=tuple(_owner(item) for item in node.get("owners", []).items()),
@@ -435,7 +442,8 @@ def _target(node: Node) -> TargetFacts:
     )
 
 
-def _verdict(node: Node) -> Verdict:
+def verdict_of(node: Node) -> Verdict:
+    """The result in one sentence, checked."""
     level = node["level"].choice(get_args(Level))
     return Verdict(level, node["sentence"].text())  # type: ignore[arg-type]
 
@@ -456,7 +464,7 @@ def _setup(node: Node) -> Setup:
 def _split_audit(node: Node) -> SplitAudit:
     verdict = node["verdict"].choice(get_args(SplitVerdict))
     sentence = node["sentence"].text()
-    return SplitAudit(verdict, sentence, _findings(node["findings"]))  # type: ignore[arg-type]
+    return SplitAudit(verdict, sentence, findings_of(node["findings"]))  # type: ignore[arg-type]
 
 
 def _headline(node: Node, attacks: tuple[AttackResult, ...]) -> Headline:
@@ -465,7 +473,7 @@ def _headline(node: Node, attacks: tuple[AttackResult, ...]) -> Headline:
     if attack and attack not in names:
         known = wording.clip(", ".join(names), 200)
         raise Node(attack, f"{node.where}: attack").wrong(f"one of the attacks: {known}")
-    return Headline(attack, node.get("how", "").text(), _findings(node.get("findings", [])))
+    return Headline(attack, node.get("how", "").text(), findings_of(node.get("findings", [])))
 
 
 def _attack(node: Node) -> AttackResult:
@@ -476,8 +484,8 @@ def _attack(node: Node) -> AttackResult:
         paper=node.get("paper", "").text(),
         unit=node.get("unit", "").text(),
         inflated=node.get("inflated", False).flag(),
-        findings=_findings(node["findings"]),
-        owner_findings=_findings(node.get("owner_findings", [])),
+        findings=findings_of(node["findings"]),
+        owner_findings=findings_of(node.get("owner_findings", [])),
         roc=_roc(roc) if roc.value else None,
         histogram=_histogram(histogram) if histogram.value else None,
     )
@@ -508,7 +516,8 @@ def _histogram(node: Node) -> Histogram | None:
     return Histogram(edges, members, outsiders)
 
 
-def _findings(node: Node) -> tuple[Finding, ...]:
+def findings_of(node: Node) -> tuple[Finding, ...]:
+    """A list of findings, checked."""
     return tuple(_finding(item) for item in node.items())
 
 
@@ -591,7 +600,7 @@ def _trace_entry(node: Node) -> dict[str, float]:
 
 
 def _observation(node: Node) -> Observation:
-    return Observation(node["epoch"].number(), node["kept"].flag(), _findings(node["findings"]))
+    return Observation(node["epoch"].number(), node["kept"].flag(), findings_of(node["findings"]))
 
 
 def _outcomes(node: Node) -> dict[str, int]:
@@ -609,7 +618,7 @@ def _story(node: Node) -> StoryDocument:
         seconds=node.get("seconds", 0).number(),
         title=node["title"].text(),
         lead=node["lead"].text(),
-        verdict=_verdict(node["verdict"]),
+        verdict=verdict_of(node["verdict"]),
         leak=_leak(leak) if leak.value else None,
         columns=columns,
         rows=tuple(_comparison_row(row, len(columns)) for row in rows),
@@ -648,7 +657,7 @@ def _leak(node: Node) -> Leak:
 
 
 def _comparison_row(node: Node, columns: int) -> ComparisonRow:
-    cells = _findings(node["cells"])
+    cells = findings_of(node["cells"])
     if len(cells) != columns:
         raise node["cells"].wrong(f"{columns} findings, one for each column")
     better = node.get("better", "").choice(get_args(Better))

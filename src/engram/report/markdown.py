@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from engram.core.finding import Finding
 from engram.report import wording
+from engram.report.comparison import ComparisonDocument
 from engram.report.document import AuditDocument, Document, StoryDocument
 from engram.report.page import auc_of, ordered
 
@@ -22,7 +23,12 @@ TITLES = {
 
 def render(document: Document) -> str:
     """GitHub-flavoured Markdown, a screen long."""
-    lines = _audit(document) if isinstance(document, AuditDocument) else _story(document)
+    if isinstance(document, AuditDocument):
+        lines = _audit(document)
+    elif isinstance(document, ComparisonDocument):
+        lines = _comparison(document)
+    else:
+        lines = _story(document)
     return "\n".join(lines) + "\n"
 
 
@@ -153,6 +159,29 @@ def _story(doc: StoryDocument) -> list[str]:
         lines += ["", f"### {said(audit.title, 120)}", ""]
         lines += [_deeper(_without(line, hidden)) for line in _audit(audit.document)]
     return [*lines, "", _signature(doc)]
+
+
+def _comparison(doc: ComparisonDocument) -> list[str]:
+    lines = [f"## {escaped(doc.title, 120)}", "", escaped(doc.verdict.sentence, 400), ""]
+    for title, questions, matched in (
+        ("As trained", doc.questions, False),
+        (f"At a validation perplexity of {wording.number(doc.at or 0)}", doc.observed, True),
+    ):
+        if matched and doc.at is None:
+            lines += ["", f"Not compared at matched perplexity: {escaped(doc.reason)}."]
+            continue
+        header = ("model", *(_name(question.name) for question in questions), "guarantee")
+        shown = [(t, t.matched if matched else t.cells) for t in doc.targets[:40]]
+        rows = [
+            (escaped(t.name, 80), *map(_shown, cells), escaped(t.guarantee, 60))
+            for t, cells in shown
+        ]
+        if not any(t.guarantee for t in doc.targets):
+            header, rows = header[:-1], [row[:-1] for row in rows]
+        reasons = _reasons([cell for _, cells in shown for cell in cells])
+        lines += ["", f"**{title}**", "", *table(header, rows), *reasons]
+    lines += [line for warning in doc.warnings[:20] for line in ("", f"- {escaped(warning)}")]
+    return [*lines, "", "95 % intervals in brackets; lower is better.", "", _signature(doc)]
 
 
 def _hidden(doc: StoryDocument) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from engram.core.finding import Finding
+from engram.report.comparison import ComparisonDocument
 from engram.report.document import AuditDocument, Document, StoryDocument
 
 RECORDS = "scores.parquet"
@@ -14,7 +15,34 @@ def of_document(document: Document) -> dict[str, Any]:
     """`{"engram", "target", "findings", "records", "warnings"}`, and a story's `audits`."""
     if isinstance(document, AuditDocument):
         return _audit(document)
+    if isinstance(document, ComparisonDocument):
+        return _comparison(document)
     return _story(document)
+
+
+def _comparison(doc: ComparisonDocument) -> dict[str, Any]:
+    """Every answer of every target, as trained and matched; `split` names the target."""
+    found = [_row(cell) for t in doc.targets for cell in (*t.cells, *t.matched)]
+    targets = [
+        {
+            "name": t.name,
+            "guarantee": t.guarantee,
+            "matched_at_epoch": t.epoch,
+            "audit": t.audit,
+            "trace": [dict(entry) for entry in t.trace],
+            "target": dict(t.raw),
+        }
+        for t in doc.targets
+    ]
+    return {
+        "engram": doc.engram,
+        "target": dict(doc.targets[0].raw) if doc.targets else {},
+        "targets": targets,
+        "matched": {"validation_perplexity": doc.at, "reason": doc.reason},
+        "findings": found,
+        "records": "",
+        "warnings": list(doc.warnings),
+    }
 
 
 def _audit(doc: AuditDocument) -> dict[str, Any]:

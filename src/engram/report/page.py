@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 from engram.core.finding import Finding
 from engram.report import charts, matching, observed, tokens, wording
+from engram.report.comparison import ComparisonDocument
+from engram.report.comparison_page import view_of_comparison
 from engram.report.document import (
     AttackResult,
     AuditDocument,
@@ -113,6 +115,10 @@ def render_within(document: Document, limits: Limits) -> str:
     if isinstance(document, AuditDocument):
         template, view = "audit.html.j2", view_of(document, "a", limits)
         return _environment().get_template(template).render(view=view, doc=document, **shared)
+    if isinstance(document, ComparisonDocument):
+        compared = view_of_comparison(document, limits)
+        template = _environment().get_template("comparison.html.j2")
+        return template.render(view=compared, doc=document, **shared)
     audits = [
         (one.title, view_of(one.document, f"a{place}", limits))
         for place, one in enumerate(document.audits[: limits.audits])

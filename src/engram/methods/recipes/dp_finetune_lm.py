@@ -14,7 +14,8 @@ much noise is enough for a promised epsilon and delta is worked out beforehand.
 A lot may be empty; then the step is noise alone. The divisor is the expected L, never the lot's
 size. The promise is for the weights, and for whoever knows everything but one unit: for a record,
 not for its copies; for an owner, all records of that owner at once. The base, N and every field
-are taken to be public, so the base must not have seen the records.
+are taken to be public, so the base must not have seen the records. What `observe` notes in the
+trace is measured without noise and is not covered: leave it off where the model is given away.
 
 Differs from the paper:
 1. The noise is found by opacus' accountants (PRV or RDP); the paper's is older and needs more.
@@ -33,7 +34,7 @@ from jaxtyping import Int
 
 from engram.core import Draft, EngramError, Paper, Run, Split
 from engram.parts.dp_sgd import Accountant, Budget, PrivateTraining
-from engram.parts.lm_tuning import Prepared, Tuning, prepare
+from engram.parts.lm_tuning import Prepared, Tuning, dropout_of, prepare
 from engram.parts.observation import Observer
 from engram.parts.private_text import ClippedUnits, can_be_batched, units_of
 from engram.parts.training import Plan, check_at_least
@@ -84,6 +85,18 @@ class DpFinetuneLm(Tuning):
                 f"unit is {self.unit!r}, but must be one of {', '.join(UNITS)}",
                 hint="record protects each record, owner all records of a person together",
             )
+        if self.stop in ("ngram", "threshold"):
+            raise EngramError(
+                f"stop is {self.stop}, which looks at trained records without noise, so the "
+                "promise would not hold",
+                hint="--stop perplexity looks at validation records only; --observe alone "
+                "changes no weights",
+            )
+        if self.precision == "bf16":
+            raise EngramError(
+                "precision is bf16, but private training computes in float32",
+                hint="leave --precision out; clipping and noise need all the digits",
+            )
         self.budget()
 
     def budget(self) -> Budget:
@@ -97,7 +110,13 @@ class DpFinetuneLm(Tuning):
 
     def __call__(self, split: Split, run: Run) -> Draft:
         """Train a copy of the base on the column `text`; the base stays as it is."""
-        ready = prepare(self, split, run)
+        ready = prepare(self, split, run, asked=False)
+        if ready.processes.count > 1:
+            raise EngramError(
+                f"dp-finetune-lm was started in {ready.processes.count} processes, but trains "
+                "in one",
+                hint="start it without accelerate or torchrun",
+            )
         units = self.units(ready, split, run)
         batched = can_be_batched(ready.examples, units)
         training = PrivateTraining(
@@ -112,8 +131,9 @@ class DpFinetuneLm(Tuning):
             self.unit,
         )
         monitor = self.monitor(ready.lm, split, run)
-        observer = Observer(monitor, ready.lm, training, self.observe_every)  # type: ignore[arg-type]
-        observer.take(training.steps())
+        observer = Observer(monitor, ready.lm, training, self.observe_every)
+        with dropout_of(ready.lm.model, self.dropout):
+            observer.take(training.steps())
         return ready.draft(training.trace, training.guarantee())
 
     def units(self, ready: Prepared, split: Split, run: Run) -> tuple[Int[np.ndarray, " _"], ...]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, Integer, UInt64
 from torch import Tensor
 
 from engram.core import Draft, EngramError, Paper, Run, Split
@@ -97,7 +97,7 @@ def dropped_tokens(
     return found
 
 
-def mixed(tokens: Int[np.ndarray, "n h"]) -> UInt64[np.ndarray, " n"]:
+def mixed(tokens: Integer[np.ndarray, "n h"]) -> UInt64[np.ndarray, " n"]:
     """A hash of each row: every token is added in and mixed by splitmix64's finaliser."""
     state = np.full(len(tokens), START, np.uint64)
     for column in tokens.T:

@@ -1,11 +1,11 @@
 """How the reference model of SPV-MIA is trained: the public base, on what the target wrote."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from engram.core import Draft, Paper, Run, Split
-from engram.families.causal_lm import FAMILY, LanguageModel
+from engram.families.causal_lm import FAMILY
 from engram.parts.training import Epochs, Plan, Training, batch_loss, check_not_empty, key_of
 
 PAPER = Paper(
@@ -40,7 +40,7 @@ class SelfPromptReference:
         """Train a copy of the base on the column `text`."""
         base = run.target(self.base)
         model = deepcopy(base.model.model).float().to(run.device)
-        lm = LanguageModel(model, base.model.tokenizer)
+        lm = replace(base.model, model=model)
         examples = FAMILY.examples(lm, split)
         check_not_empty(examples, split.name)
         epochs = Epochs(examples, self.batch_size, run)
