@@ -115,7 +115,7 @@ def test_the_command_says_what_it_sees_and_the_report_draws_it(
 
 def test_a_rule_without_validation_says_what_to_do(tiny_base, store, tmp_path, capsys):
     file = tmp_path / "letters.jsonl"
-    data.write(Split.of("letters", text=["one two three four five six seven eight"] * 3), file)
+    data.write(Split.of("letters", text=["one two three four five six seven eight"] * 12), file)
     asked = ["train", "finetune-lm", "--data", str(file), "--base", str(tiny_base.folder),
              "--stop", "ngram", "--holdout", "0", "--store", str(store)]  # fmt: skip
     assert called(*asked) == 2
