@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from engram.core import Split, stream
 from engram.engine import EngineRun
@@ -35,7 +36,11 @@ from engram.parts.training import Epochs
 BATCH = 8
 SPEED = {"layers": 4, "width": 128, "heads": 4, "context": 128, "vocabulary": 2048}
 MEMORY = {"layers": 6, "width": 512, "heads": 8, "context": 128, "vocabulary": 2048}
-WORDS = ["the", "of", "a", "in", "was", "with", "patient", "day", "ward", "fever", "note", "pressure", "blood", "left", "right", "came", "seen", "for", "letter", "after", "before", "no", "chest", "cough"]  # fmt: skip
+NAMES = ("tokens", "labels")
+WORDS = (
+    "the", "of", "a", "in", "was", "with", "patient", "day", "ward", "fever", "note", "pressure",
+    "blood", "left", "right", "came", "seen", "for", "letter", "after", "before", "no", "chest",
+)  # fmt: skip
 
 
 def texts(n: int) -> Split:
@@ -65,6 +70,31 @@ def engram(base: Path, split: Split, root: Path) -> None:
     """The recipe through the engine, in a store of its own."""
     run = EngineRun(root=root, scratch=root / "scratch")
     recipe_on(base)(split, run)
+
+
+def watched(base: Path, split: Split, aside: Split, root: Path, observe: bool) -> None:
+    """As many epochs as are the default, looked at or not; validation records are set aside."""
+    run = EngineRun(root=root, scratch=root / "scratch", validation=aside)
+    FinetuneLm(base=str(base), batch_size=BATCH, observe=observe)(split, run)
+
+
+def monitor(args: argparse.Namespace) -> dict[str, object]:
+    """What looking adds to a training at default settings, as a share of its seconds."""
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    both = texts(2 * args.records)
+    split, aside = both.take(range(args.records)), both.take(range(args.records, len(both)))
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        base = saved_base(root / "base", split, SPEED)
+        for turn in range(args.runs + 1):
+            for observe in seconds:
+                begun = clock()
+                watched(base, split, aside, root / f"{observe}-{turn}", observe)
+                seconds[observe].append(clock() - begun)
+    pairs = zip(*(each[1:] for each in seconds.values()), strict=True)  # the first warms up
+    added = median(looked / plain for plain, looked in pairs) - 1
+    return {"seconds": [median(each[1:]) for each in seconds.values()], "share": added}
 
 
 def bare(base: Path, split: Split, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -115,10 +145,10 @@ def speed(args: argparse.Namespace) -> dict[str, object]:
     return {"seconds": middle, "ratio": median(ratios), "steps": len(batches), "clock": args.clock}
 
 
-def peak(who: str, base: Path, records: int) -> int:
+def peak(who: str, base: Path, batches: Path, records: int) -> int:
     """Peak memory, in bytes, of a process of its own that trains."""
     command = [sys.executable, __file__, "--peak", who, "--base", str(base)]
-    command += ["--records", str(records)]
+    command += ["--batches", str(batches), "--records", str(records)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(json.loads(done.stdout)["bytes"])
 
@@ -131,7 +161,9 @@ def trained_alone(args: argparse.Namespace) -> None:
         if args.peak == "engram":
             engram(args.base, split, root)
         else:
-            bare(args.base, split, batches_of(args.base, split, root))
+            made = load_file(args.batches)
+            pairs = range(len(made) // 2)
+            bare(args.base, split, [(made[f"tokens {k}"], made[f"labels {k}"]) for k in pairs])
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"bytes": used * (1 if sys.platform == "darwin" else 1024)}))
 
@@ -140,8 +172,16 @@ def memory(args: argparse.Namespace) -> dict[str, object]:
     """Peaks of both, and their ratio."""
     records = 4 * BATCH
     with tempfile.TemporaryDirectory() as name:
-        base = saved_base(Path(name) / "base", texts(records), MEMORY)
-        found = {who: peak(who, base, records) for who in ("bare", "engram")}
+        root, split = Path(name), texts(records)
+        base, stored = saved_base(root / "base", split, MEMORY), root / "batches.safetensors"
+        made = enumerate(batches_of(base, split, root))
+        tensors = {
+            f"{each} {k}": tensor
+            for k, pair in made
+            for each, tensor in zip(NAMES, pair, strict=True)
+        }
+        save_file(tensors, stored)
+        found = {who: peak(who, base, stored, records) for who in ("bare", "engram")}
     return {"bytes": found, "ratio": found["engram"] / found["bare"]}
 
 
@@ -153,17 +193,19 @@ def main() -> None:
     parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peak", choices=("bare", "engram"), help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.peak:
         trained_alone(args)
         return
-    found = {"speed": speed(args), "memory": memory(args)}
+    found = {"speed": speed(args), "monitor": monitor(args), "memory": memory(args)}
     quick, large = found["speed"], found["memory"]
     for name, seconds in quick["seconds"].items():
         print(f"{name:>7}: {seconds:7.2f} s ({quick['clock']}) for {quick['steps']} steps")
     print(f"  ratio: {quick['ratio']:.3f} (at most 1.05)")
+    print(f"monitor: {found['monitor']['share']:7.3f} of training is added (at most 0.15)")
     for name, size in large["bytes"].items():
         print(f"{name:>7}: {size / 2**20:7.0f} MiB at the peak")
     print(f"  ratio: {large['ratio']:.3f} (at most 1.10)")

@@ -192,7 +192,9 @@ class Tuning:
         members = examples_of(self, lm, split)
         beside = members if aside is None else examples_of(self, lm, aside)
         validation = Passages.of_examples(beside, watch.prefix)
-        share = self.observe_every / -(-len(members.record) // self.batch_size)
+        per_epoch = -(-len(members.record) // self.batch_size)
+        every, steps = self.observe_every or per_epoch, self.epochs * per_epoch
+        looks = 1 + -(-steps // every)  # before the first step, too
         return MemorisationMonitor.of(
             watch,
             lm,
@@ -200,7 +202,7 @@ class Tuning:
             validation if aside is not None else validation.take([]),
             split.take(np.unique(members.record)),
             run.seed,
-            int(len(members.tokens) * (share or 1)),
+            self.epochs * len(members.tokens) // looks,
         )
 
 

@@ -6,7 +6,7 @@ against that of the untrained model, how exposed planted canaries are, and both 
 Random numbers belong to the seed alone, so the same weights always give the same numbers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,7 +135,7 @@ class MemorisationMonitor:
             validation: All records that may be looked at and are not trained on.
             split: The trained records, for their owners and canaries.
             seed: Of the choice.
-            trained: Tokens that training reads between two looks.
+            trained: Tokens that training reads in all, over the number of looks.
 
         Raises:
             EngramError: No record is long enough to be continued, or the stopping rule needs
@@ -169,7 +169,7 @@ class MemorisationMonitor:
             seed,
         )
 
-    def look(self, lm: LanguageModel, step: int, epoch: float) -> Mapping[str, float | int]:
+    def look(self, lm: LanguageModel, step: int, epoch: float) -> Observation:
         """Each number with `_low` and `_high`, the ends of its interval, and `_n`."""
         return flat(self.findings(lm.model, step))
 
@@ -216,7 +216,7 @@ class MemorisationMonitor:
 
 def flat(findings: Sequence[Finding]) -> dict[str, float | int]:
     """Findings as one entry of a trace; what could not be measured is left out."""
-    entry: dict[str, float] = {}
+    entry: dict[str, float | int] = {}
     for found in findings:
         if found.value is None or found.low is None or found.high is None:
             continue

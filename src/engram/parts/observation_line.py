@@ -37,7 +37,7 @@ def is_observation(entry: Mapping[str, object]) -> bool:
     return "verbatim" in entry and "train_perplexity" in entry
 
 
-def observation_line(entry: Mapping[str, float]) -> str:
+def observation_line(entry: Mapping[str, float | int]) -> str:
     """The epoch and every number with its interval.
 
     >>> observation_line({"epoch": 2.0, "verbatim": 0.125, "verbatim_low": 0.0,

@@ -80,7 +80,7 @@ def report_json(document: Mapping[str, Any]) -> dict[str, Any]:
     return numbers.of_document(parse(document))
 
 
-def memorisation_page(trace: Sequence[Mapping[str, float]], kept: int | None) -> str:
+def memorisation_page(trace: Sequence[Mapping[str, float | int]], kept: int | None) -> str:
     """A page of what a monitor saw of a training; `kept`: the observation whose weights are kept.
 
     Args:

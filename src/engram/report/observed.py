@@ -151,7 +151,9 @@ def telling(seen: Sequence[Observation]) -> tuple[Finding, ...]:
     )
 
 
-def of_trace(trace: Sequence[Mapping[str, float]], kept: int | None) -> tuple[Observation, ...]:
+def of_trace(
+    trace: Sequence[Mapping[str, float | int]], kept: int | None
+) -> tuple[Observation, ...]:
     """Observations from the entries of a trace; `kept` is the place of those kept, None: the last.
 
     Each number `x` of a trace has `x_low`, `x_high` and `x_n` beside it.
@@ -163,7 +165,7 @@ def of_trace(trace: Sequence[Mapping[str, float]], kept: int | None) -> tuple[Ob
     )
 
 
-def _findings(entry: Mapping[str, float]) -> list[Finding]:
+def _findings(entry: Mapping[str, float | int]) -> list[Finding]:
     return [
         Finding(
             name,
