@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from engram.core import Split, stream
 from engram.engine import EngineRun
@@ -35,7 +36,33 @@ from engram.parts.training import Epochs
 BATCH = 8
 SPEED = {"layers": 4, "width": 128, "heads": 4, "context": 128, "vocabulary": 2048}
 MEMORY = {"layers": 6, "width": 512, "heads": 8, "context": 128, "vocabulary": 2048}
-WORDS = ["the", "of", "a", "in", "was", "with", "patient", "day", "ward", "fever", "note", "pressure", "blood", "left", "right", "came", "seen", "for", "letter", "after", "before", "no", "chest", "cough"]  # fmt: skip
+NAMES = ("tokens", "labels")
+WORDS = [
+    "the",
+    "of",
+    "a",
+    "in",
+    "was",
+    "with",
+    "patient",
+    "day",
+    "ward",
+    "fever",
+    "note",
+    "pressure",
+    "blood",
+    "left",
+    "right",
+    "came",
+    "seen",
+    "for",
+    "letter",
+    "after",
+    "before",
+    "no",
+    "chest",
+    "cough",
+]
 
 
 def texts(n: int) -> Split:
@@ -115,10 +142,10 @@ def speed(args: argparse.Namespace) -> dict[str, object]:
     return {"seconds": middle, "ratio": median(ratios), "steps": len(batches), "clock": args.clock}
 
 
-def peak(who: str, base: Path, records: int) -> int:
+def peak(who: str, base: Path, batches: Path, records: int) -> int:
     """Peak memory, in bytes, of a process of its own that trains."""
     command = [sys.executable, __file__, "--peak", who, "--base", str(base)]
-    command += ["--records", str(records)]
+    command += ["--batches", str(batches), "--records", str(records)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(json.loads(done.stdout)["bytes"])
 
@@ -131,7 +158,9 @@ def trained_alone(args: argparse.Namespace) -> None:
         if args.peak == "engram":
             engram(args.base, split, root)
         else:
-            bare(args.base, split, batches_of(args.base, split, root))
+            made = load_file(args.batches)
+            pairs = range(len(made) // 2)
+            bare(args.base, split, [(made[f"tokens {k}"], made[f"labels {k}"]) for k in pairs])
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"bytes": used * (1 if sys.platform == "darwin" else 1024)}))
 
@@ -140,8 +169,16 @@ def memory(args: argparse.Namespace) -> dict[str, object]:
     """Peaks of both, and their ratio."""
     records = 4 * BATCH
     with tempfile.TemporaryDirectory() as name:
-        base = saved_base(Path(name) / "base", texts(records), MEMORY)
-        found = {who: peak(who, base, records) for who in ("bare", "engram")}
+        root, split = Path(name), texts(records)
+        base, stored = saved_base(root / "base", split, MEMORY), root / "batches.safetensors"
+        made = enumerate(batches_of(base, split, root))
+        tensors = {
+            f"{each} {k}": tensor
+            for k, pair in made
+            for each, tensor in zip(NAMES, pair, strict=True)
+        }
+        save_file(tensors, stored)
+        found = {who: peak(who, base, stored, records) for who in ("bare", "engram")}
     return {"bytes": found, "ratio": found["engram"] / found["bare"]}
 
 
@@ -153,6 +190,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peak", choices=("bare", "engram"), help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
