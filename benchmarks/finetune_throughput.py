@@ -37,32 +37,10 @@ BATCH = 8
 SPEED = {"layers": 4, "width": 128, "heads": 4, "context": 128, "vocabulary": 2048}
 MEMORY = {"layers": 6, "width": 512, "heads": 8, "context": 128, "vocabulary": 2048}
 NAMES = ("tokens", "labels")
-WORDS = [
-    "the",
-    "of",
-    "a",
-    "in",
-    "was",
-    "with",
-    "patient",
-    "day",
-    "ward",
-    "fever",
-    "note",
-    "pressure",
-    "blood",
-    "left",
-    "right",
-    "came",
-    "seen",
-    "for",
-    "letter",
-    "after",
-    "before",
-    "no",
-    "chest",
-    "cough",
-]
+WORDS = (
+    "the", "of", "a", "in", "was", "with", "patient", "day", "ward", "fever", "note", "pressure",
+    "blood", "left", "right", "came", "seen", "for", "letter", "after", "before", "no", "chest",
+)  # fmt: skip
 
 
 def texts(n: int) -> Split:
