@@ -315,23 +315,18 @@ def told_more(
     training: Training,
     kind: torch.dtype,
 ) -> DivergedError:
-    """The same error with the records of its batch; the weights before it are kept as a model."""
+    """The same error with the records of its batch; the last good weights are kept as a model."""
     named = ", ".join(records[:SHOWN]) + (", ..." if len(records) > SHOWN else "")
     fact = f"{problem}; its batch holds {len(records)} records ({named})"
-    folder = training.run.scratch / LAST_GOOD
-    if not _is_finite(lm):
-        training.restore()
-    if not _is_finite(lm):
-        return DivergedError(fact, hint=problem.hint, step=problem.step)
+    folder, done = training.run.scratch / LAST_GOOD, training.restore()
+    if not done:
+        hint = f"{problem.hint}; no checkpoint was due yet, so begin from the base again"
+        return DivergedError(fact, hint=hint, step=problem.step)
     if training.processes.is_first:
         lm.model.to(kind)
         save_language_model(lm, folder)
-    hint = f"{problem.hint}; the weights before that step are a model in {folder}, from which "
+    hint = f"{problem.hint}; the weights after {done} steps are a model in {folder}, from which "
     return DivergedError(fact, hint=hint + "--base goes on", step=problem.step)
-
-
-def _is_finite(lm: LanguageModel) -> bool:
-    return all(bool(torch.isfinite(p).all()) for p in lm.model.parameters())
 
 
 def check_batch(size: int, examples: Examples, name: str) -> None:
