@@ -1,10 +1,10 @@
 """Does it matter for memorisation which weights are fine-tuned, at equal usefulness?
 
-A small base is trained on news. Each method tunes it on abstracts of medical papers and on four
-made-up secrets, each planted 25 times, at several learning rates. After every epoch two attacks
-look at it: how many members a likelihood ratio against the base recalls where it accuses one
-outsider in ten, and how exposed the secrets are. Beside them stands the perplexity on abstracts
-that the model never saw.
+A small base is trained on news. Each method tunes it on abstracts of medical papers and on two
+made-up secrets, each planted 25 times; the three that are compared, at two learning rates each.
+After every epoch two attacks look at it: how many members a likelihood ratio against the base
+recalls where it accuses one outsider in ten, and how exposed the secrets are. Beside them stands
+the perplexity on abstracts that the model never saw.
 
 A method is never compared at equal epochs or at an equal learning rate (adapters learn slowly), but
 at equal perplexity: of each method the learning rate that reaches the lowest perplexity is taken,
@@ -13,12 +13,12 @@ reach. The curve is read a second time where it passes that perplexity again, on
 its last epoch where it does not.
 
 One seed draws anew which abstracts are members, outsiders and validation records, the secrets and
-all new weights. All seeds share one base. Abstracts are cut to their first 62 tokens, and no two
+all new weights. All seeds share one base. Abstracts are cut to their first 48 tokens, and no two
 of them share eight words in a row.
 
-Differs from the paper: a model of two layers instead of GPT-2; 300 texts instead of Wikipedia,
+Differs from the paper: a model of two layers instead of GPT-2; 200 texts instead of Wikipedia,
 Penn Treebank and Enron; texts are not packed into blocks; the secret's exposure is the mean of
-four; the threshold of the attack is set on outsiders that are not the validation records.
+two; the threshold of the attack is set on outsiders that are not the validation records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -226,9 +226,9 @@ METHODS = {
     "full": method((1e-3, 3e-3), method="full"),
     "head": method((3e-3, 1e-2), method="head"),
     "adapter-16": method((1e-2, 3e-2), method="adapter", reduction=16),
-    "adapter-2": method((5e-3, 1.5e-2), method="adapter", reduction=2),
-    "lora": method((5e-3, 1.5e-2), method="lora", rank=4),
-    "block": method((3e-3, 1e-2), method="block", block=-1),
+    "adapter-2": method((1e-2,), method="adapter", reduction=2),
+    "lora": method((1e-2,), method="lora", rank=4),
+    "block": method((5e-3,), method="block", block=-1),
 }
 EVERY = tuple(METHODS)
 TINY = {"layers": 1, "width": 32, "heads": 2, "context": 64, "vocabulary": 300, "epochs": 1}
@@ -311,11 +311,11 @@ STUDY = Study(
             "tune": {"epochs": 1, "batch_size": 8},
         },
         "small": {
-            "public": "ag-news", "public_records": 3000, "private": "medical-abstracts",
-            "base": {**SMALL, "batch_size": 32, "learning_rate": 1e-3}, "tokens": 62, "gram": 8,
-            "each": {"members": 300, "outsiders": 300, "validation": 200},
-            "secrets": 4, "copies": 25, "samples": 500, "methods": METHODS,
-            "tune": {"epochs": 12, "batch_size": 16, "schedule": "constant"},
+            "public": "ag-news", "public_records": 2000, "private": "medical-abstracts",
+            "base": {**SMALL, "batch_size": 32, "learning_rate": 1e-3}, "tokens": 48, "gram": 8,
+            "each": {"members": 200, "outsiders": 200, "validation": 120},
+            "secrets": 2, "copies": 25, "samples": 300, "methods": METHODS,
+            "tune": {"epochs": 10, "batch_size": 16, "schedule": "constant"},
         },
     },
     tried="",

@@ -135,7 +135,7 @@ class MemorisationMonitor:
             validation: All records that may be looked at and are not trained on.
             split: The trained records, for their owners and canaries.
             seed: Of the choice.
-            trained: Tokens that training reads between two looks.
+            trained: Tokens that training reads in all, over the number of looks.
 
         Raises:
             EngramError: No record is long enough to be continued, or the stopping rule needs
