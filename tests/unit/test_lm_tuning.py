@@ -52,7 +52,8 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = tokens
+    losses = logits = computed = fit = shadows = sampler = records = retrained = tokens
+    validation = None
 
 
 class DeadError(Exception):
