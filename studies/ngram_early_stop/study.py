@@ -36,6 +36,8 @@ CROSSED = 0.05
 """The rise of the n-gram score, and the verbatim rate, that count as a crossing."""
 MATCHED = 0.02
 """The largest difference of two verbatim rates that count as the same."""
+NEVER = 10**6
+"""Steps between two looks, of which no training takes so many."""
 Trace = Sequence[Mapping[str, float | int]]
 
 
@@ -50,8 +52,9 @@ def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, flo
 
     plain = tuned("finetune-lm")
     found = stopped(plain, settings["tau"])
-    priced = {w: tuned("ngram-regularised-lm", weight=w) for w in settings["weights"]}
-    hidden = {k: tuned("goldfish-lm", one_in=k) for k in settings["one_in"]}
+    end = {"observe_every": NEVER}  # of the defences only what comes out is looked at
+    priced = {w: tuned("ngram-regularised-lm", weight=w, **end) for w in settings["weights"]}
+    hidden = {k: tuned("goldfish-lm", one_in=k, **end) for k in settings["one_in"]}
     return {**found, **defended(plain, priced, hidden)}
 
 
