@@ -9,8 +9,8 @@ One seed draws its own letters of a made-up clinic, cut to their first words; so
 several times over. A small base, the same for all seeds, learnt other letters. It is fine-tuned
 plainly, with the n-gram regulariser at several weights, and with the Goldfish loss at several K.
 Half of the owners, and half of the validation letters, are what the monitor looks at and stops by;
-every rate and perplexity that is reported here is that of the other halves. A letter that is given
-several times is continued once.
+every rate and perplexity that is reported here is that of the other halves. (When the two signals
+cross is seen in the watched half.) A letter that is given several times is continued once.
 
 Differs from the paper: 1. its models have 1.4 to 70 billion parameters, ours about 130,000; so
 letters are repeated and epochs many, or nothing would be recited at all. 2. Prompts are of 16
