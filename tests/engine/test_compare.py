@@ -10,7 +10,7 @@ from tests_engine import LETTERS, method
 
 from engram import data
 from engram.core import EngramError
-from engram.engine import audit, compare, load, train
+from engram.engine import audit, battery, compare, load, train
 from engram.engine.compare.sides import sides_of
 
 
@@ -22,7 +22,16 @@ class Pair:
     goldfish: object
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def small_audits():
+    """Audits of what a comparison asks for, and no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(battery.BATTERIES, "standard", ("loss", "reference"))
+        patch.setattr(battery, "MEASURES", ("perplexity", "extraction"))
+        yield
+
+
+@pytest.fixture(scope="module")
 def pair(store):
     made = {}
     for name, fields in {"finetune-lm": {}, "goldfish-lm": {"one_in": 2}}.items():
@@ -36,7 +45,7 @@ def pair(store):
     return Pair(made["finetune-lm"], made["goldfish-lm"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def compared(pair, store):
     return compare([pair.plain, pair.goldfish], store.run)
 
