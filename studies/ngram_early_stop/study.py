@@ -9,8 +9,8 @@ One seed draws its own letters of a made-up clinic, cut to their first words; so
 several times over. A small base, the same for all seeds, learnt other letters. It is fine-tuned
 plainly, with the n-gram regulariser at several weights, and with the Goldfish loss at several K.
 Half of the owners, and half of the validation letters, are what the monitor looks at and stops by;
-every rate and perplexity that is reported here is that of the other halves. A letter that is given
-several times is continued once.
+every rate and perplexity that is reported here is that of the other halves. (When the two signals
+cross is seen in the watched half.) A letter that is given several times is continued once.
 
 Differs from the paper: 1. its models have 1.4 to 70 billion parameters, ours about 130,000; so
 letters are repeated and epochs many, or nothing would be recited at all. 2. Prompts are of 16
@@ -36,6 +36,8 @@ CROSSED = 0.05
 """The rise of the n-gram score, and the verbatim rate, that count as a crossing."""
 MATCHED = 0.02
 """The largest difference of two verbatim rates that count as the same."""
+NEVER = 10**6
+"""Steps between two looks, of which no training takes so many."""
 Trace = Sequence[Mapping[str, float | int]]
 
 
@@ -50,8 +52,9 @@ def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, flo
 
     plain = tuned("finetune-lm")
     found = stopped(plain, settings["tau"])
-    priced = {w: tuned("ngram-regularised-lm", weight=w) for w in settings["weights"]}
-    hidden = {k: tuned("goldfish-lm", one_in=k) for k in settings["one_in"]}
+    end = {"observe_every": NEVER}  # of the defences only what comes out is looked at
+    priced = {w: tuned("ngram-regularised-lm", weight=w, **end) for w in settings["weights"]}
+    hidden = {k: tuned("goldfish-lm", one_in=k, **end) for k in settings["one_in"]}
     return {**found, **defended(plain, priced, hidden)}
 
 

@@ -51,6 +51,9 @@ def test_nothing_is_drawn_of_a_single_moment():
 def test_the_table_has_the_kept_and_the_last_numbers_with_n():
     found = telling(of_trace(TRACE, 1))
     assert {f.split for f in found} == {"epoch 1, kept", "epoch 2, let go"}
+    assert {f.name for f in found} == {
+        "verbatim rate", "n-grams in place", "perplexity of trained records", "mean exposure"
+    }  # fmt: skip
     assert all(f.n == 20 and f.low <= f.value <= f.high for f in found)
     assert {f.split for f in telling(of_trace(TRACE, None))} == {"epoch 2, kept"}
 
