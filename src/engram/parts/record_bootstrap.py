@@ -1,7 +1,11 @@
-"""Bootstrap over records, for numbers that are ratios of totals over their tokens."""
+"""Bootstrap over records or owners, for numbers that are ratios of totals over their tokens."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+from engram.core import Split
 
 LEVEL = 0.95
 
@@ -31,3 +35,26 @@ def ratio_interval(
     value = numerators.sum() / denominators.sum()
     # Quantiles of few or equal resamples may miss the value by a rounding error.
     return min(float(low), float(value)), max(float(high), float(value))
+
+
+def by_owner(
+    split: Split, *totals: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " groups"], ...]:
+    """Totals of records added up by owner, where there are at least two; otherwise as they are.
+
+    Records of one owner stand or fall together, so where owners are known they are resampled.
+
+    Args:
+        split: The records, which may know their owners.
+        totals: One number a record.
+    """
+    if split.owners is None or len(set(split.owners)) < 2:
+        return totals
+    _, group = np.unique(np.array(split.owners), return_inverse=True)
+    return tuple(np.bincount(group, weights=total) for total in totals)
+
+
+def resampled_by(splits: Sequence[Split]) -> str:
+    """What the finding says of it."""
+    grouped = [s.owners is not None and 2 <= len(set(s.owners)) < len(s) for s in splits]
+    return "interval by owner" if all(grouped) else ""
