@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from operator import index
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pyarrow as pa
@@ -53,13 +54,13 @@ class Strings(Sequence[str]):
         return len(self._array)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, place: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, place: slice) -> "Strings": ...
-    def __getitem__(self, place: int | slice) -> "str | Strings":
+    def __getitem__(self, place: SupportsIndex | slice) -> "str | Strings":
         if isinstance(place, slice):
             return Strings(self._array[place])
-        return self._array[int(place)].as_py()
+        return self._array[index(place)].as_py()
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), BLOCK):
