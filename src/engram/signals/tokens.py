@@ -31,7 +31,7 @@ from engram.signals.workers import Workers
 Long = Literal["window", "refuse"]
 Watch = Callable[[int, int, str], None]
 BATCH_TOKENS = 4096
-CHUNK_BATCHES = 16
+CHUNK_BATCHES = 8
 """A chunk is this many times `batch_tokens`: what a killed run has to do again at most."""
 CPU_TOKENS = 1024
 """Most tokens that one worker on a processor reads at once. More are not faster, but a layer's
