@@ -151,6 +151,8 @@ def timed(size: Size, args: argparse.Namespace) -> dict[str, object]:
         for clock in CLOCKS:
             times[f"engram, {clock}"].append(middle[clock] - before[clock])
             times[f"bare, {clock}"].append(after[clock] - middle[clock])
+        last = {who: f"{seconds[-1]:.1f} s" for who, seconds in times.items()}
+        print(", ".join(f"{who}: {seconds}" for who, seconds in last.items()), flush=True)
     return {
         **asdict(size),
         "records": len(split),

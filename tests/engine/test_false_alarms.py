@@ -31,6 +31,7 @@ CHEAP = {
     "samia": {"samples": 1, "words": 12},
 }
 """Settings that make an attack quick; they do not bear on false alarms."""
+REFERENCE = "reference"
 OFFERED = {family: families.find(family).answers for family in FAMILIES}
 SELF_PROMPT = {"prompt_count": 12, "length": 24, "epochs": 1, "paraphrases": 2}
 
@@ -45,12 +46,13 @@ def cases(family, offered):
 
 
 def settings(name, population):
-    """The cheap settings, and a file of public records where the attack asks for one."""
+    """The cheap settings, and public records or a public model where the attack asks for one."""
     found = dict(CHEAP.get(name, {}))
     for key in ("population", "prefix"):
         if key in {f.name for f in fields(entries("attacks")[name].load())}:
             found[key] = str(population)
-    return found
+    other = population.parent / REFERENCE
+    return {**found, "reference": str(other)} if name == REFERENCE and other.is_dir() else found
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +64,25 @@ def letters(store, tmp_path_factory):
     return store.target, pool, folder / "others.jsonl", store.run
 
 
+def points(seed, n):
+    """Records of two classes that noise makes hard to tell."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, 6)).astype(np.float32)
+    label = (features[:, 0] + rng.normal(size=n) > 0).astype(np.int64)
+    return Split.of(f"points {seed}", features=features, label=label)
+
+
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
     """A classifier that learnt by heart other records than the pool's."""
     folder = tmp_path_factory.mktemp("arrays")
 
-    def drawn(seed, n):
-        rng = np.random.default_rng(seed)
-        features = rng.normal(size=(n, 6)).astype(np.float32)
-        label = (features[:, 0] + rng.normal(size=n) > 0).astype(np.int64)
-        return Split.of(f"arrays {seed}", features=features, label=label)
-
     run = EngineRun(root=folder / "runs")
     recipe = method("recipes", "train-classifier", width=24, epochs=15, learning_rate=5e-3)
-    target = train(recipe, drawn(1, 80), run, source="", holdout=0.25)
-    write(drawn(2, 150), folder / "others.parquet")
-    return target, drawn(3, 160), folder / "others.parquet", run
+    target = train(recipe, points(1, 80), run, source="", holdout=0.25)
+    train(recipe, points(5, 80), run, source="", out=folder / REFERENCE)
+    write(points(2, 150), folder / "others.parquet")
+    return target, points(3, 160), folder / "others.parquet", run
 
 
 @pytest.fixture(scope="module")
@@ -87,34 +92,32 @@ def sentences(tmp_path_factory):
 
     def drawn(seed, n):
         found = data.read(f"demo:letters?n={n}&seed={seed}")
-        return found.with_texts([text[-90:] for text in found.texts]).only(["text"])
+        return found.with_texts([text[60:115] for text in found.texts]).only(["text"])
 
-    tiny = {"vocabulary": 300, "layers": 1, "width": 16, "heads": 2, "context": 96, "epochs": 1}
+    tiny = {"vocabulary": 300, "layers": 1, "width": 16, "heads": 2, "context": 64, "epochs": 1}
     base = train(method("recipes", "pretrain-mlm", **tiny), drawn(93, 40), run, source="")
     tune = method("recipes", "finetune-mlm", base=str(base.folder), epochs=4, learning_rate=5e-3)
     target = train(tune, drawn(94, 40), run, source="", holdout=0.25)
-    write(drawn(95, 70), run.root / "others.jsonl")
-    return target, drawn(96, 100), run.root / "others.jsonl", run
+    write(drawn(95, 50), run.root / "others.jsonl")
+    return target, drawn(96, 70), run.root / "others.jsonl", run
 
 
 @pytest.fixture(scope="module")
-def trees(arrays, tmp_path_factory):
+def trees(tmp_path_factory):
     """A forest that learnt by heart other records than the pool's."""
-    _, pool, others, _ = arrays
-    run = EngineRun(root=tmp_path_factory.mktemp("trees"))
-    rng = np.random.default_rng(4)
-    features = rng.normal(size=(80, 6)).astype(np.float32)
-    label = (features[:, 0] + rng.normal(size=80) > 0).astype(np.int64)
-    seen = Split.of("seen", features=features, label=label)
+    folder = tmp_path_factory.mktemp("trees")
+    run = EngineRun(root=folder / "runs")
     recipe = method("recipes", "fit-estimator", estimator="random-forest")
-    return train(recipe, seen, run, source="", holdout=0.25), pool, others, run
+    target = train(recipe, points(1, 80), run, source="", holdout=0.25)
+    train(recipe, points(5, 80), run, source="", out=folder / REFERENCE)
+    write(points(2, 150), folder / "others.parquet")
+    return target, points(3, 160), folder / "others.parquet", run
 
 
 def alarms(name, target, pool, population, run, **fields):
     """How often, of all repetitions, the interval of the AUC leaves out 0.5."""
     attack = method("attacks", name, **{**settings(name, population), **fields})
-    if reason := unsuited(attack, target):
-        pytest.skip(f"{name}: {reason}")
+    assert not unsuited(attack, target)
     values = attack(target.sealed(), pool, run).values
     count = 0
     for number in range(REPETITIONS):

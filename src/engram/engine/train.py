@@ -62,6 +62,8 @@ def train(
         draw = toss if coins else choose
         trained = draw(data, 1 - holdout, run.stream("hold-out"))
     looked_at = _looked_at(data, trained, validation, run)
+    # Where some of the held-out records are looked at, the coins of the others are not fair.
+    tossed = coins and holdout and not validation
     return train_on(
         recipe,
         data,
@@ -70,7 +72,7 @@ def train(
         validation=looked_at,
         source=source,
         options=options,
-        coins=1 - holdout if coins and holdout else 0.0,
+        coins=1 - holdout if tossed else 0.0,
         out=out,
     )
 

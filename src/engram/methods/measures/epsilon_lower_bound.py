@@ -14,8 +14,7 @@ training can have told the model of them.
 `design="pairs"` is for models whose held-out records were a number fixed in advance, as `engram
 train` has it: each held-out record meets a trained one at random, and the guess is which of the
 two was in. Exchanging two records is two steps, so the bound on one step is about half of it.
-`design="coins"` is for records that were each put in by an independent fair coin, as `engram train
---holdout 0.5 --coins` does: one step each, so that as many records show about twice as much.
+`design="coins"` is for an independent fair coin a record (`engram train --holdout 0.5 --coins`).
 
 Differs from the paper: 1. `pairs`, see above: without it nothing is guaranteed here, since with a
 fixed number the coins depend on each other. 2. The paper reports the best of many numbers of
@@ -77,8 +76,7 @@ class EpsilonLowerBound:
     """Whose epsilon: record guesses only those that stand alone (no copies, no other record of the
     same owner); owner guesses all records of an owner, or all copies, at once."""
     design: Literal["auto", "pairs", "coins"] = "auto"
-    """How chance decided who is in: a fixed number by lot (pairs), or an independent fair coin
-    each (coins); auto: coins where the target says that it was trained so, with fair ones."""
+    """A fixed number was in (pairs), or an independent fair coin each (coins); auto: as it was."""
     share: float = 0.0
     """Share of the units to guess, in [0, 1]; 0 tries all, a half, a quarter, ... of them."""
 
