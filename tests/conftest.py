@@ -12,8 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from engram.core import Lineage, Shadows, Split, Target, TokenSignals, stream
+
+# Tests run beside each other, and a core may be busy: an example has no deadline.
+settings.register_profile("engram", deadline=None)
+settings.load_profile("engram")
 
 TEXTS = (
     "Patient Mara Quill, born 3 May 1961, was seen on Tuesday for chest pain. No fever.",
@@ -106,6 +111,15 @@ class SlowRun:
             for k in range(count)
         ]
         return Shadows(models, saw)
+
+    def retrained(self, target, splits, name):
+        """Models that nobody trained."""
+        return [
+            replace(
+                target, fingerprint=f"{name} {k}", lineage=Lineage(), model=shadow_model(target, k)
+            )
+            for k in range(len(splits))
+        ]
 
     def sampler(self, target, temperature=1.0):
         # The engine's own: tests/unit/test_writing.py holds it against the slow way.

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -13,7 +15,7 @@ from tests_engine import LETTERS, method
 
 from engram import data
 from engram.core import EngramError, Split
-from engram.engine import EngineRun
+from engram.engine import EngineRun, train
 from engram.engine.cluster import OnRay, executor_for
 from engram.engine.executor import Fit, InProcess
 from engram.engine.tasks import FitTask, Model, Records
@@ -102,17 +104,16 @@ def worker_pids():
 
 def test_a_worker_that_is_killed_costs_only_its_own_piece(cluster, arrays, tmp_path):
     run = EngineRun(root=tmp_path, executor=OnRay())
-    wanted = jobs(arrays, count=3, epochs=400)
+    wanted = jobs(arrays, count=2, epochs=150)
     killed = []
 
     def kill_one():
-        for _ in range(600):
-            busy = [p for p in worker_pids() if any(tmp_path.glob("*/.work-*"))]
-            if busy:
+        for _ in range(3000):
+            if any(tmp_path.glob("*/.work-*")) and (busy := worker_pids()):
                 os.kill(busy[0], signal.SIGKILL)
                 killed.append(busy[0])
                 return
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
@@ -131,6 +132,49 @@ def test_a_mistake_on_a_worker_is_told_as_one_here(cluster, arrays, tmp_path):
     with pytest.raises(EngramError, match="make no square image") as told:
         run.executor.fit([Fit(recipe, arrays, 0)], run)
     assert "SHAPE" in told.value.hint.upper()
+
+
+@pytest.fixture
+def lira(arrays, tmp_path):
+    """Arguments of an audit by two shadows, of a target whose records lie in a file."""
+    where = str(tmp_path / "arrays.parquet")
+    data.write(arrays, where)
+    run = EngineRun(root=tmp_path / "runs")
+    recipe = method("recipes", "train-classifier", width=8, epochs=2)
+    target = train(recipe, arrays, run, source=where, holdout=0.5)
+    return ("audit", str(target.folder), "--attacks", "lira", "--set", "lira.shadows=4", "--json")
+
+
+def areas(document):
+    return [
+        f["value"] for f in document["findings"] if f["name"] == "AUC" and f["method"] == "lira"
+    ]
+
+
+def test_an_audit_on_the_local_cluster_finds_what_this_process_finds(
+    cluster, engram, lira, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ENGRAM_RUNS", str(tmp_path / "runs"))
+    there = engram(*lira, "--cluster", "local")
+    assert there.code == 0, there.err
+    monkeypatch.setenv("ENGRAM_RUNS", str(tmp_path / "here"))
+    here = engram(*lira)
+    assert areas(there.json) == areas(here.json)
+    assert areas(here.json)
+    assert len(list((tmp_path / "runs").glob("train-classifier-*"))) == 5
+
+
+def test_an_audit_joins_a_cluster_that_is_running(cluster, lira, tmp_path):
+    """From a process of its own; files travel, for the disk may be another."""
+    address = cluster.get_runtime_context().gcs_address
+    environment = {**os.environ, "ENGRAM_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-m", "engram.cli", *lira, "--cluster", address],
+        capture_output=True, text=True, check=False, env=environment, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"lira"' in done.stdout
+    assert len(list((tmp_path / "runs").glob("train-classifier-*"))) == 5
 
 
 def test_records_travel_unchanged(arrays, split):
@@ -167,12 +211,9 @@ def test_a_task_runs_without_ray(arrays, tmp_path):
         ("127.0.0.1:port", "is no address"),
     ],
 )
-def test_refuses_addresses_where_nobody_is(address, said):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'engram[cluster]'")
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
+def test_refuses_addresses_where_nobody_is(address, said, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'engram[cluster]'")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(EngramError, match=said):
         executor_for(address)._ray()
 

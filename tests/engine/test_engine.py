@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from engram import data, engine
 from engram import store as keep
 from engram.core import EngramError, Scores, Split
 from engram.engine import EngineRun, audit, edit, forget, known_records, load, to_forget, train
+from engram.engine.executor import InProcess
 from engram.engine.trial import Trial
 
 
@@ -165,6 +166,38 @@ def test_the_model_is_asked_once_for_a_whole_battery(store, monkeypatch, tmp_pat
     assert sorted(asked) == sorted(
         [(store.target.fingerprint, "records"), (store.base.fingerprint, "records")]
     )
+
+
+@dataclass(frozen=True)
+class Noting(InProcess):
+    """Takes note of what it is asked to share out."""
+
+    seen: list = field(default_factory=list)
+
+    def tokens(self, target, split, run):
+        self.seen.append((target.fingerprint, len(split), run.folder_of(target)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "models"),
+    [
+        ("neighbourhood", {"filler": "random", "neighbours": 3}, 1),
+        (
+            "spv-mia",
+            {"paraphraser": "random-tokens", "paraphrases": 3, "prompt_count": 4, "length": 12},
+            2,
+        ),
+    ],
+)
+def test_paraphrases_of_all_records_are_one_pass_a_model(store, tmp_path, name, fields, models):
+    """And the executor is told where each model lies, so that it can share the pass out."""
+    run = EngineRun(root=tmp_path, executor=Noting())
+    run.remember(store.target)
+    letters = store.letters.take(range(6))
+    method("attacks", name, **fields)(store.target.sealed(), letters, run)
+    passes = [(model, where) for model, count, where in run.executor.seen if count == 18]
+    assert len(passes) == len(dict(passes)) == models
+    assert all(where for _, where in passes)
 
 
 def test_a_killed_audit_is_made_again_and_a_lost_report_too(store, tmp_path):

@@ -50,7 +50,7 @@ class PlainRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    logits = computed = fit = shadows = sampler = records = tokens
+    logits = computed = fit = shadows = retrained = sampler = records = tokens
 
 
 def records(seed=0):
@@ -135,6 +135,17 @@ def test_all_right_by_hand(tmp_path):
     (alone,) = EpsilonLowerBound(delta=0.0, design="coins", share=1.0)(target, sides, run)
     q = 0.05 ** (1 / 40)
     assert alone.value == pytest.approx(np.log(q / (1 - q)), abs=1e-5)
+
+
+def test_the_target_says_how_it_was_held_out(tmp_path):
+    """Fair coins are one step each; other coins, and fixed numbers, are guessed in pairs."""
+    target, sides, losses = fake(np.repeat([1.0, 0.0], 20), np.repeat([True, False], 20))
+    run = PlainRun(tmp_path, losses_of={"fake": losses})
+    for chance, design in ((0.5, "coins"), (0.75, "pairs"), (0.0, "pairs")):
+        said = replace(target, lineage=Lineage(coins=chance))
+        assert EpsilonLowerBound()(said, sides, run) == EpsilonLowerBound(design=design)(
+            said, sides, run
+        )
 
 
 def test_scores_that_know_nothing_show_nothing(tmp_path):

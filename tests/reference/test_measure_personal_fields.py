@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from engram.core import EngramError, Split, stream
-from engram.methods.measures.personal_fields import PersonalFields, side_interval
-from engram.methods.measures.personal_fields.places import answers_of, stated_at, token_span
+from engram.methods.measures.personal_fields import PersonalFields
 from engram.parts.letters import letters
+from engram.parts.record_bootstrap import side_interval
+from engram.parts.stated_fields import Answers, answers_of, stated_at, token_span
 
 NOTES = {
     "text": [
@@ -112,7 +113,6 @@ def test_difference_by_hand(run):
     """Two people of four are recited (twice two records), against one of five."""
 
     def side(exact, owner):
-        from engram.methods.measures.personal_fields.places import Answers
 
         return Answers(np.array(exact, float), np.array(exact, bool), np.array(owner))
 

@@ -50,7 +50,7 @@ class MadeUpRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = computed = fit = shadows = sampler = target = tokens
+    losses = computed = fit = shadows = retrained = sampler = target = tokens
 
 
 def arrays(name, n, seed=0, shift=0.0):

@@ -41,7 +41,7 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = target = tokens
+    losses = logits = computed = fit = shadows = retrained = sampler = records = target = tokens
 
 
 def blobs(n=40, seed=0, spread=0.4):

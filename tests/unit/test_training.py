@@ -30,7 +30,7 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = target = tokens
+    losses = logits = computed = fit = shadows = retrained = sampler = records = target = tokens
 
     def stream(self, *path):
         return stream(self.seed, *path)

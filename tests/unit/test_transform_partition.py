@@ -5,7 +5,7 @@ import pytest
 
 from engram.core import EngramError, Split, stream
 from engram.methods.transforms.partition import Partition
-from engram.parts.partition import choose, groups
+from engram.parts.partition import choose, groups, toss
 
 
 def split_of(owners, texts=None):
@@ -96,6 +96,37 @@ def test_the_two_parts_of_one_seed_are_complementary(split, run):
     assert not set(members.owners) & set(outsiders.owners)
     object.__setattr__(run, "seed", 99)
     assert Partition("members")(split, run).ids != members.ids
+
+
+def test_coins_fall_independently_and_whole_owners_follow_them():
+    """Variance of the number of members and agreement of two owners: as for fair coins."""
+    split = split_of([f"o{i // 2}" for i in range(40)])
+    draws = np.array([toss(split, 0.5, stream(seed, "coins")) for seed in range(400)])
+    assert (draws[:, ::2] == draws[:, 1::2]).all()
+    coins = draws[:, ::2]
+    assert abs(coins.mean(axis=0) - 0.5).max() < 0.12
+    assert abs(coins.sum(axis=1).var() - 20 / 4) < 1.5  # a fixed number has a variance of 0
+    together = np.corrcoef(coins.T)[np.triu_indices(20, 1)]
+    assert abs(together).max() < 0.25
+    turned = toss(split.reversed(), 0.5, stream(7, "coins"))[::-1]
+    np.testing.assert_array_equal(turned, toss(split, 0.5, stream(7, "coins")))
+
+
+def test_coins_that_all_fall_alike_are_told():
+    with pytest.raises(
+        EngramError, match="all 6 coins fell alike, so that split 'hand' has no members"
+    ) as caught:
+        toss(split_of("abcdef"), 1e-9, stream(0))
+    assert "by lot" in caught.value.hint
+    with pytest.raises(EngramError, match="must be in"):
+        toss(split_of("abcdef"), 1.0, stream(0))
+
+
+def test_the_parts_are_complementary_with_coins_too(run):
+    split = split_of([f"o{i}" for i in range(30)])
+    sides = [Partition(part, coins=True)(split, run) for part in ("members", "outsiders")]
+    assert sorted(sides[0].ids + sides[1].ids) == sorted(split.ids)
+    assert sides[0].ids != Partition("members")(split, run).ids
 
 
 def test_wrong_fields():

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": ("judge", "compare findings with a policy; exit 1 where one is over"),
     "study": ("study", "a paper's claims, measured over seeds, with a verdict on each"),
     "report": ("keep", "write a finished run's report again"),
+    "verify": ("keep", "is the deletion ledger whole, and a certificate in it?"),
     "reindex": ("keep", "make the index again from the run folders"),
 }
 

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from engram import catalog, data, families
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, read_config, split_list
 from engram.core import EngramError, Finding, Split, Target
+from engram.data.answer_logs import read_answer_log
 from engram.data.scores import read_scores
 from engram.engine import (
     AuditRun,
@@ -26,6 +27,14 @@ from engram.engine import (
 from engram.engine import audit as run_audit
 from engram.engine import forget as run_forget
 from engram.engine import measure as run_measure
+from engram.engine.answer_logs import judge_logs
+from engram.engine.auto_forget import (
+    CHANCE,
+    HELD_OUT,
+    KEPT,
+    Attempt,
+    choose_unlearner,
+)
 from engram.engine.battery import unsuited
 from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
 from engram.parts.completions import Budget
@@ -64,6 +73,9 @@ class TargetOptions(Common):
     """Tokens by which windows over a long record advance; 0: half the window."""
     long: str = "window"
     """Records longer than the context: window (read piece by piece) or refuse."""
+    cluster: str = ""
+    """Where models to compare with and shards are worked at: local starts Ray here, ADDRESS joins
+    one."""
     max_requests: int | None = None
     """The most requests that a served model is asked; without it, as many as it takes."""
 
@@ -91,8 +103,6 @@ class AuditOptions(TargetOptions):
     """Records that nobody trained on and that are not audited; attacks that need such join."""
     prompts: str = ""
     """Records of the same field, to make the model write from; attacks that need such join."""
-    cluster: str = ""
-    """Where shadow models and shards are worked at: local starts Ray here, ADDRESS joins one."""
     set: str = ""
     """Fields of attacks, with commas between them: min-k.fraction=0.1,neighbourhood.share=0.1."""
     out: Path | None = None
@@ -132,15 +142,27 @@ class ForgetOptions(Common):
     records: str = ""
     """Forget the records in this file; they are found by their content."""
     method: str = "gradient-difference"
-    """The unlearner: `engram ls edits`."""
+    """The unlearner (`engram ls edits`), or auto: the cheapest one that passes the policy."""
+    policy: Path | None = None
+    """Limits for --method auto, a TOML file as `engram check` reads: on chance (p-value of
+    forgotten and held-out records being alike), usefulness on kept records and usefulness on
+    held-out records. By default at least 0.05, 0.8 and 0.9."""
     retrain: bool = True
     """Train the exact reference too: the same recipe and seed, without the records."""
     battery: str = "standard"
     """For the audits before and after: quick, standard or thorough."""
     data: str = ""
     """The data that the target was trained on, if it has moved."""
+    logs: str = ""
+    """Judge a model by its exported losses alone (TOFU's evaluation log), without any target."""
+    retrained_logs: str = ""
+    """The same log of the model that was trained without the records."""
     out: Path | None = None
-    """Folder of the new target; the evidence goes to its folder `evidence`."""
+    """Folder of the new target; the evidence goes beside it, to OUT-evidence."""
+    requested_by: str = ""
+    """Who asked: a case number, say. It is written into the deletion ledger."""
+    branch: bool = False
+    """Go on although an earlier request has already made this target forget other records."""
 
 
 @dataclass(frozen=True)
@@ -256,15 +278,29 @@ def forget(args: list[str]) -> int:
         options = parse("engram forget", args, ForgetOptions).options
     except Printed:
         return 0
+    if options.logs or options.retrained_logs:
+        return _judge_logs(options)
     if not options.target:
         raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
-    method = catalog.find("edits", options.method).load()()
+    automatic = options.method == "auto"
+    if options.policy is not None and not automatic:
+        raise EngramError(
+            f"--policy is given, but --method is {options.method}",
+            hint="a policy chooses between methods: --method auto",
+        )
+    limits = read_policy(options.policy) if options.policy else FORGETTING
+    method = None if automatic else catalog.find("edits", options.method).load()()
     run = make_run(options)
     target = load(options.target, run.device)
     known = known_records(target, options.data)
     asked = data.read(options.records, **columns_of(target)) if options.records else None
     ids = split_list(options.ids)
     records = to_forget(target, known, owner=options.owner, ids=ids, records=asked)
+    attempts: tuple[Attempt, ...] = ()
+    if method is None:
+        method, attempts = choose_unlearner(
+            target, known, records, run, lambda found: failing(limits, found)
+        )
     done = run_forget(
         target,
         known,
@@ -274,25 +310,70 @@ def forget(args: list[str]) -> int:
         retrain=options.retrain,
         battery=options.battery,
         out=options.out,
-        evidence=options.out / "evidence" if options.out else None,
+        evidence=options.out.with_name(f"{options.out.name}-evidence") if options.out else None,
+        by=options.requested_by,
+        branch=options.branch,
     )
     tell(
         {
             "target": str(done.target.folder),
+            "certificate": str(done.certificate),
+            "tried": [asdict(attempt) for attempt in attempts],
+            "entry": {"number": done.entry.number, "hash": done.entry.hash},
             "retrained": str(done.retrained.folder) if done.retrained else None,
             "report": str(done.story.folder / "report.html"),
             **_report(done.story),
         },
         [
+            *(_tried(attempt) for attempt in attempts),
             done.story.document["verdict"]["sentence"],
             "",
             *_comparison(done.story.document["comparison"]),
             "",
             f"target: {done.target.folder}",
             f"report: {done.story.folder / 'report.html'}",
+            f"certificate: {done.certificate} (entry {done.entry.number} of the deletion ledger)",
         ],
         options.json,
     )
+    return 0
+
+
+FORGETTING: list[dict[str, Any]] = [
+    {"name": CHANCE, "min": 0.05},
+    {"name": KEPT, "min": 0.8},
+    {"name": HELD_OUT, "min": 0.9},
+]
+"""What `--method auto` asks of a model, where no policy is given."""
+
+
+def failing(limits: list[dict[str, Any]], found: Sequence[Finding]) -> list[str]:
+    """The limits that some findings do not meet, in words."""
+    plain = [finding.to_json() for finding in found]
+    judged = [judge_limit(limit, plain) for limit in limits]
+    return [one["text"] for one in judged if not one["ok"]]
+
+
+def _tried(attempt: Attempt) -> str:
+    why = "; ".join(attempt.failed)
+    return f"{attempt.method}: {f'not good enough ({why})' if why else 'chosen'}"
+
+
+def _judge_logs(options: ForgetOptions) -> int:
+    """Forget quality and utility from exported losses."""
+    if options.target:
+        raise EngramError(
+            "both a target and --logs are given",
+            hint="judge a model by itself or by its exported losses, one at a time",
+        )
+    if not (options.logs and options.retrained_logs):
+        missing = "--retrained-logs" if options.logs else "--logs"
+        raise EngramError(
+            f"{missing} is missing", hint="forget quality compares with a retrained model"
+        )
+    sides = [read_answer_log(where) for where in (options.logs, options.retrained_logs)]
+    found = [f.to_json() for f in judge_logs(*sides, seed=options.seed)]
+    tell({"findings": found}, [number(f) for f in found], options.json)
     return 0
 
 
@@ -316,7 +397,7 @@ def measure(args: list[str]) -> int:
         return 0
     target, members, outsiders, run, _ = _sides(parsed.options)
     family = families.find(target.family)
-    sides = {"members": members, "outsiders": outsiders}
+    sides = {"members": members, "outsiders": outsiders, **_forgotten(target, parsed.options)}
     for side in sides.values():
         family.check(side)
     if target.family == SERVED and not unsuited(parsed.method, target):
@@ -325,6 +406,14 @@ def measure(args: list[str]) -> int:
     found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
     tell({"findings": found}, [number(f) for f in found], parsed.options.json)
     return 0
+
+
+def _forgotten(target: Target, options: TargetOptions) -> dict[str, Split]:
+    """The records that the target was made to forget, as far as they are still in its data."""
+    if options.members or target.known is None or not target.ledger.having("forgotten"):
+        return {}
+    found = known_records(target, options.data).forgotten
+    return {"forgotten": found} if len(found) else {}
 
 
 def check(args: list[str]) -> int:

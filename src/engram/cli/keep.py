@@ -1,4 +1,4 @@
-"""`engram report` and `engram reindex`."""
+"""`engram report`, `engram reindex` and `engram verify`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from engram import report as writing
 from engram.cli.output import tell
 from engram.cli.parse import Common, Printed, parse
 from engram.core import EngramError
+from engram.store import read_json
 from engram.store import reindex as remake
 
 
@@ -52,4 +53,37 @@ def reindex(args: list[str]) -> int:
         [f"{count:,} finished runs and targets in {options.root}"],
         options.json,
     )
+    return 0
+
+
+@dataclass(frozen=True)
+class VerifyOptions(Common):
+    """Options of `engram verify`."""
+
+    what: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """A certificate.json, a target's folder, or both; without them the ledger alone is checked."""
+
+
+def verify(args: list[str]) -> int:
+    """`engram verify [CERTIFICATE] [TARGET]`: does the deletion ledger hold?"""
+    try:
+        options = parse("engram verify", args, VerifyOptions).options
+    except Printed:
+        return 0
+    from engram.engine.deletion import verify as check_ledger  # which asks for torch
+
+    files = [path for path in options.what if not path.is_dir()]
+    folders = [path for path in options.what if path.is_dir()]
+    if len(files) > 1 or len(folders) > 1:
+        raise EngramError(
+            f"{len(files)} files and {len(folders)} folders are given",
+            hint="verify one certificate.json and one target at a time",
+        )
+    what = read_json(files[0]) if files else None
+    found = check_ledger(options.root, what, folders[0] if folders else None)
+    document = {"store": str(options.root), "entries": found.entries, "last": found.last,
+                "says": list(found.says)}  # fmt: skip
+    plural = "entry" if found.entries == 1 else "entries"
+    lines = [f"the deletion ledger of {options.root} is whole: {found.entries:,} {plural}"]
+    tell(document, [*lines, *found.says], options.json)
     return 0

@@ -60,6 +60,8 @@ class TrainOptions(ReadOptions):
     validation: float = 0.0
     """Share of the held-out side that training may look at (to stop, say), in [0, 1). These
     records are no outsiders in an audit."""
+    coins: bool = False
+    """Hold out each owner (or record) by a coin of its own: epsilon-lower-bound then shows more."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def train(args: list[str]) -> int:
         options=options.columns(),
         holdout=options.holdout,
         validation=options.validation,
+        coins=options.coins,
         out=options.out,
     )
     _tell_target(target, name, options.json)

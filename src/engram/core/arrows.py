@@ -82,7 +82,8 @@ class Run(Protocol):
     def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
         """Another target, trained on `split` or found in the store.
 
-        With `path` it has a seed of its own, that of the stream of this name.
+        With `path` it has a seed of its own, that of the stream of this name. A target in the
+        place of the recipe stands for the recipe and the seed that made it.
         """
         ...
 
@@ -91,6 +92,13 @@ class Run(Protocol):
 
         With a share of a half they come in pairs, each the other's complement, so that half of
         them saw any given record. They are found again, not trained again.
+        """
+        ...
+
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """A model for each of `splits`, trained by the target's own recipe with a seed of its own.
+
+        They are found again, not trained again; `name` tells one purpose from another.
         """
         ...
 

@@ -1,13 +1,16 @@
 """Which record a target was trained on, held out from, had planted, or forgot - and whose it is.
 
 Records of the role "validation" were looked at while the model was trained (to stop it, say), and
-so are neither members nor outsiders.
+so are neither members nor outsiders. Of records that were forgotten the ledger keeps pseudonyms
+alone: no id, no owner and no digest of what they said.
 
 The engine writes it, never a recipe, so no recipe can skip it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,12 +25,22 @@ Role = Literal["trained", "held-out", "forgotten", "validation"]
 FILE = "ledger.parquet"
 
 
+def pseudonym(name: str, what: str) -> str:
+    """What a forgotten record's id, digest or owner is called: whoever knows it can check it.
+
+    Args:
+        name: The id, the digest or the owner.
+        what: Which of them: "id", "digest" or "owner".
+    """
+    return f"forgotten-{sha256(f'engram {what} {name}'.encode()).hexdigest()[:32]}"
+
+
 @dataclass(frozen=True, eq=False)
 class Ledger:
     """One row a record: its id, content digest, owner, role, and whether it is a planted canary."""
 
-    ids: tuple[str, ...]
-    digests: tuple[str, ...]
+    ids: Sequence[str]
+    digests: Sequence[str]
     owners: tuple[str, ...] | None
     roles: tuple[Role, ...]
     canaries: tuple[bool, ...]
@@ -83,25 +96,40 @@ class Ledger:
         rows = zip(self.ids, self.owners, self.roles, strict=True)
         return tuple(i for i, o, r in rows if o == owner and r == "trained")
 
-    def forgetting(self, ids: tuple[str, ...]) -> "Ledger":
-        """The same ledger with these records' role set to forgotten."""
+    def forgetting(self, ids: Sequence[str]) -> "Ledger":
+        """The same ledger with these records' role set to forgotten, and pseudonyms for them."""
         gone = set(ids)
         if unknown := gone - set(self.having("trained")):
             raise EngramError(
                 f"{len(unknown)} records to forget were not trained on ({sorted(unknown)[0]!r})",
                 hint="`ledger.parquet` lists the trained records",
             )
-        rows = zip(self.ids, self.roles, strict=True)
-        roles: tuple[Role, ...] = tuple("forgotten" if i in gone else r for i, r in rows)
-        return Ledger(self.ids, self.digests, self.owners, roles, self.canaries)
+        lost = [record in gone for record in self.ids]
+
+        def hidden(names: Sequence[str], what: str) -> tuple[str, ...]:
+            pairs = zip(names, lost, strict=True)
+            return tuple(pseudonym(name, what) if gone else name for name, gone in pairs)
+
+        roles: tuple[Role, ...] = tuple(
+            "forgotten" if away else role for away, role in zip(lost, self.roles, strict=True)
+        )
+        return Ledger(
+            hidden(self.ids, "id"),
+            hidden(self.digests, "digest"),
+            None if self.owners is None else hidden(self.owners, "owner"),
+            roles,
+            self.canaries,
+        )
 
     def check(self, split: Split) -> None:
         """Raise where `split` is not the data that this ledger was written for.
 
-        Every ledger record must be in `split` with the same content.
+        Every ledger record must be in `split` with the same content, but for the forgotten ones:
+        those may have been deleted there too.
         """
         found = dict(zip(split.ids, split.digests, strict=True))
-        missing = [i for i in self.ids if i not in found]
+        gone = set(self.having("forgotten"))
+        missing = [i for i in self.ids if i not in found and i not in gone]
         rows = zip(self.ids, self.digests, strict=True)
         changed = [i for i, digest in rows if i in found and found[i] != digest]
         if missing or changed:
@@ -114,7 +142,13 @@ class Ledger:
             )
 
     def split(self, data: Split, role: Role) -> Split:
-        """The records of `data` that have this role, named after it."""
+        """The records of `data` that have this role, named after it.
+
+        Forgotten records are found by their pseudonyms, as far as they are still there.
+        """
+        if role == "forgotten":
+            gone = set(self.having(role))
+            return data.where([pseudonym(i, "id") in gone for i in data.ids], name=role)
         return data.select(self.having(role), name=role)
 
     def save(self, folder: Path) -> None:

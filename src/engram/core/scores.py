@@ -1,5 +1,6 @@
 """What an attack returns: one number a record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ class Scores:
         EngramError: A value is missing or not finite (the record is named).
     """
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     values: Float[np.ndarray, " n"]
     unit: str = ""
 

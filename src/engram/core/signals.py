@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from engram.core.errors import EngramError
+from engram.core.strings import Strings
 
 SCORED, TOO_SHORT = "scored", "too-short"
 
@@ -42,7 +43,7 @@ class TokenSignals:
     other columns are None then. An attack that reads them needs "tokens", not "logprobs".
     """
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     offsets: Int[np.ndarray, " records_plus_one"]
     token: Int[np.ndarray, " total"]
     logprob: Float[np.ndarray, " total"]
@@ -105,21 +106,27 @@ class TokenSignals:
 
     def aligned(self, ids: Sequence[str]) -> "TokenSignals":
         """The signals of these records, in this order."""
-        place = {record: row for row, record in enumerate(self.ids)}
-        rows = [place[i] for i in ids]
-        pieces = [self.record(row) for row in rows]
-        offsets = np.concatenate([[0], np.cumsum([p.stop - p.start for p in pieces])])
+        rows = Strings(self.ids).places(ids)
+        if rows is None:
+            raise KeyError("a record that these signals do not know")
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
         def gather(values: Any) -> Any:
             if values is None:
                 return None
-            if not pieces:
-                return np.asarray(values[:0])
-            return np.concatenate([np.asarray(values[p]) for p in pieces])
+            made = np.empty(offsets[-1], values.dtype)
+            for first in range(0, len(rows), 4096):
+                some = rows[first : first + 4096]
+                bounds = offsets[first : first + 4097]
+                shift = np.repeat(self.offsets[some] - bounds[:-1], np.diff(bounds))
+                made[bounds[0] : bounds[-1]] = values[np.arange(bounds[0], bounds[-1]) + shift]
+                let_go(values)
+            return made
 
         return TokenSignals(
-            tuple(ids),
-            offsets.astype(np.int64),
+            ids,
+            offsets,
             gather(self.token),
             gather(self.logprob),
             gather(self.mean),

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from engram.core.errors import EngramError, nearest
+from engram.core.strings import Strings
 
 ID, OWNER, CANARY = "id", "owner", "canary"
 RESERVED = (ID, OWNER, CANARY)
@@ -27,7 +28,8 @@ class Split:
     Attributes:
         name: A short name for messages and reports.
         records: One row a record, without the reserved columns.
-        ids: One id a record, unique. Content hashes unless the data brought its own.
+        ids: One id a record, unique. Content hashes unless the data brought its own. Any sequence
+            is taken; it is held as `Strings`, which equal the tuple of them.
         owners: The data subject of each record, where known.
         canaries: True where a record was made up to be planted, where any was.
         shared: Context that all records need (a graph's edges), by name.
@@ -35,17 +37,18 @@ class Split:
 
     name: str
     records: pa.Table
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     owners: tuple[str, ...] | None = None
     canaries: tuple[bool, ...] | None = None
     shared: Mapping[str, np.ndarray] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         n = self.records.num_rows
+        object.__setattr__(self, "ids", Strings(self.ids))
         for what, given in (("ids", self.ids), ("owners", self.owners), (CANARY, self.canaries)):
             if given is not None and len(given) != n:
                 raise EngramError(f"split {self.name!r}: {len(given)} {what} for {n} records")
-        if len(set(self.ids)) != n:
+        if self.ids.distinct != n:
             twice = next(i for i, times in Counter(self.ids).items() if times > 1)
             raise EngramError(
                 f"split {self.name!r}: the id {twice!r} stands on more than one record",
@@ -87,7 +90,7 @@ class Split:
         split = cls(
             name,
             records,
-            content_ids(digests) if given is None else tuple(map(str, given)),
+            content_ids(digests) if given is None else [str(i) for i in given],
             None if owners is None else tuple("" if o is None else str(o) for o in owners),
             None if canaries is None else tuple(bool(c) for c in canaries),
             MappingProxyType(dict(shared or {})),
@@ -105,7 +108,7 @@ class Split:
         return tuple(self.records.column_names)
 
     @cached_property
-    def digests(self) -> tuple[str, ...]:
+    def digests(self) -> Strings:
         """The content hash of each record: equal content, equal digest."""
         return record_digests(self.records)
 
@@ -145,17 +148,17 @@ class Split:
 
     def take(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> "Split":
         """The records at these row numbers, in this order."""
-        index = [int(i) for i in rows]
+        index = np.array(rows, np.int64).reshape(-1)
         taken = Split(
             name or self.name,
-            self.records.take(pa.array(index, pa.int64())),
-            tuple(self.ids[i] for i in index),
+            self.records.take(pa.array(index)),
+            self.ids.take(index),
             None if self.owners is None else tuple(self.owners[i] for i in index),
             None if self.canaries is None else tuple(self.canaries[i] for i in index),
             self.shared,
         )
         if "digests" in self.__dict__:  # the contents are the same: no need to hash them again
-            taken.__dict__["digests"] = tuple(self.digests[i] for i in index)
+            taken.__dict__["digests"] = self.digests.take(index)
         return taken
 
     def where(self, mask: Sequence[bool] | np.ndarray, name: str | None = None) -> "Split":
@@ -232,7 +235,7 @@ class Split:
         return table
 
 
-def record_digests(records: pa.Table) -> tuple[str, ...]:
+def record_digests(records: pa.Table) -> Strings:
     """SHA-256 of each record's content, 16 hexadecimal digits.
 
     Plain values enter as canonical JSON, lists of a fixed size as their bytes.
@@ -240,9 +243,10 @@ def record_digests(records: pa.Table) -> tuple[str, ...]:
     names = sorted(records.column_names)
     lists = [n for n in names if pa.types.is_fixed_size_list(records.schema.field(n).type)]
     plain = records.select([n for n in names if n not in lists])
-    digests = []
+    blocks = [pa.array([], pa.string())]
     for first in range(0, records.num_rows, 4096):
         block = records.slice(first, 4096)
+        digests = []
         matrices = [(name, _list_rows(block.column(name))) for name in lists]
         for row, values in enumerate(plain.slice(first, 4096).to_pylist()):
             text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
@@ -250,7 +254,8 @@ def record_digests(records: pa.Table) -> tuple[str, ...]:
             for name, matrix in matrices:
                 total.update(name.encode() + matrix[row].tobytes())
             digests.append(total.hexdigest()[:16])
-    return tuple(digests)
+        blocks.append(pa.array(digests, pa.string()))
+    return Strings(pa.concat_arrays(blocks))
 
 
 def _list_rows(column: pa.ChunkedArray) -> np.ndarray:
@@ -261,16 +266,16 @@ def _list_rows(column: pa.ChunkedArray) -> np.ndarray:
     return flat.reshape(len(whole), whole.type.list_size)
 
 
-def content_ids(digests: Sequence[str]) -> tuple[str, ...]:
+def content_ids(digests: Strings) -> Strings:
     """Digests as ids; the second record with the same content gets the suffix `~2`, and so on."""
-    if len(set(digests)) == len(digests):
-        return tuple(digests)
+    if digests.distinct == len(digests):
+        return digests
     seen: Counter[str] = Counter()
     ids = []
     for digest in digests:
         seen[digest] += 1
         ids.append(digest if seen[digest] == 1 else f"{digest}~{seen[digest]}")
-    return tuple(ids)
+    return Strings(ids)
 
 
 def check_disjoint(one: Split, other: Split) -> None:

@@ -30,6 +30,8 @@ class Lineage:
         parent: Fingerprint of the base or edited target; "" where there is none.
         base: Where that base or edited target was found, as given.
         code: Version of Engram.
+        coins: The chance with which every owner (or record) was trained on, each by a coin of its
+            own; 0 where a fixed number was drawn by lot.
         guarantee: What its training promises of the weights, such as differential privacy with
             its epsilon; empty where it promises nothing.
         history: The lineages (without history) of the targets that edits started from, oldest
@@ -46,6 +48,7 @@ class Lineage:
     parent: str = ""
     base: str = ""
     code: str = ""
+    coins: float = 0.0
     guarantee: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
 

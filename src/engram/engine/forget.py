@@ -11,6 +11,8 @@ import numpy as np
 from engram import __version__, catalog, families, stats
 from engram.core import SCORED, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
+from engram.engine.deletion import Asked, alone_on, check_unbranched, write_down
+from engram.engine.forget_evidence import more_rows
 from engram.engine.leak import find_leak
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
@@ -18,7 +20,10 @@ from engram.engine.shadows import own_recipe
 from engram.engine.targets import now
 from engram.engine.train import edit, train_on
 from engram.parts.record_bootstrap import ratio_interval
+from engram.report.certificate import certificate
+from engram.report.certificate import write as write_certificate
 from engram.store import run_id
+from engram.store.deletions import Entry
 
 BEFORE, AFTER, NEVER = "fine-tuned", "after forgetting", "never saw them"
 SIGNIFICANT = 0.05
@@ -26,11 +31,21 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What a deletion request leaves: the new target, the exact reference, and the evidence."""
+    """What a deletion request leaves.
+
+    Attributes:
+        target: The new target.
+        retrained: The exact reference, if it was trained.
+        story: The evidence.
+        entry: The request's entry in the deletion ledger.
+        certificate: The page that says all of it in plain words.
+    """
 
     target: Target
     retrained: Target | None
     story: AuditRun
+    entry: Entry
+    certificate: Path
 
 
 def forget(
@@ -45,8 +60,10 @@ def forget(
     out: Path | None = None,
     evidence: Path | None = None,
     title: str = "",
+    by: str = "",
+    branch: bool = False,
 ) -> Forgotten:
-    """Make a target forget records, and gather evidence.
+    """Make a target forget records, gather evidence, and write the request down.
 
     Args:
         target: One of ours, with a ledger.
@@ -57,17 +74,33 @@ def forget(
         retrain: Whether to train the exact reference: the same recipe and seed without them.
         battery: For the audits before and after.
         out: Folder of the new target.
-        evidence: Folder of the story; by default one in the store.
+        evidence: Folder of the story; by default one in the store. It tells what the model gave
+            away before, so it never is inside the new target's folder.
         title: Heads the report.
+        by: Who asked, for the deletion ledger.
+        branch: Go on although an earlier request made this target forget other records.
+
+    Raises:
+        EngramError: Another request on this target is at work, or has left it behind.
     """
-    request = _Request(target, known, records, _kept(target, known, records), method)
-    request = replace(request, method=calibrated(method, target, known, run))
-    edited = edit(request.method, target, request.keep, records, run, out=out)
-    models = {BEFORE: target, AFTER: edited}
-    if retrain:
-        models[NEVER] = retrain_without(target, known, set(records.ids), run)
-    story = _story(request, models, run, battery, evidence, title)
-    return Forgotten(edited, models.get(NEVER), story)
+    asked = Asked.of(records, by)
+    with alone_on(target, run.root):
+        if not branch:
+            check_unbranched(asked, target, run.root)
+        request = _Request(target, known, records, _kept(target, known, records), method)
+        request = replace(request, method=calibrated(method, target, known, run))
+        edited = edit(request.method, target, request.keep, records, run, out=out)
+        models = {BEFORE: target, AFTER: edited}
+        if retrain:
+            models[NEVER] = retrain_without(target, known, set(records.ids), run)
+        story = _story(request, models, run, battery, evidence, title)
+        entry = write_down(asked, target, edited, story.document, story.folder, run.root)
+    promise = getattr(method, "promise", "approximate")
+    sealed = {"number": entry.number, "hash": entry.hash, "previous": entry.previous}
+    page = write_certificate(
+        story.folder, certificate(story.document, sealed, entry.facts, promise)
+    )
+    return Forgotten(edited, models.get(NEVER), story, entry, page)
 
 
 @dataclass(frozen=True)
@@ -213,22 +246,22 @@ def compare(
             hint="a text needs at least two tokens",
         )
     asked = [_questions(m, attack, *sides, run) for m in models.values()]
-    table = [found for found, _ in asked]
-    rows = []
-    for number, first in enumerate(table[0]):
-        cells = [column[number] for column in table]
-        rows.append(
-            {
-                "name": first.name,
-                "unit": first.unit,
-                "better": first.better,
-                "cells": [
-                    cell.tagged(split=name).to_json()
-                    for name, cell in zip(models, cells, strict=True)
-                ],
-            }
-        )
-    return rows, [chance for _, chance in asked]
+    table = [list(row) for row in zip(*(found for found, _ in asked), strict=True)]
+    table += more_rows(models, *sides, run, before=BEFORE, never=NEVER)
+    return [_row(models, cells) for cells in table], [chance for _, chance in asked]
+
+
+def _row(models: Mapping[str, Target], cells: list[Finding]) -> dict[str, Any]:
+    """One row of the story's table: the same question to every model."""
+    first = cells[0]
+    return {
+        "name": first.name,
+        "unit": first.unit,
+        "better": first.better,
+        "cells": [
+            cell.tagged(split=name).to_json() for name, cell in zip(models, cells, strict=True)
+        ],
+    }
 
 
 def _questions(

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,13 +116,12 @@ class EngineRun:
         if (split.fingerprint, kind) in self._answers:
             return self._answers[split.fingerprint, kind][1]
         others = [known for (_, found), known in self._answers.items() if found == kind]
-        contents = set(zip(split.ids, split.digests, strict=True)) if others else set()
         for asked, answer in others:
-            if contents <= set(zip(asked.ids, asked.digests, strict=True)):
+            rows = asked.ids.places(split.ids)
+            if rows is not None and asked.digests.take(rows) == split.digests:
                 if isinstance(answer, TokenSignals):
                     return self._keep(target, split, what, answer.aligned(split.ids))
-                place = {record: row for row, record in enumerate(asked.ids)}
-                return answer[[place[record] for record in split.ids]]
+                return answer[rows]
         return None
 
     def _keep(self, target: Target, split: Split, what: str, answer: Any) -> Any:
@@ -201,18 +200,35 @@ class EngineRun:
         return answer
 
     def fit(self, recipe: Any, split: Split, *path: str | int) -> Target:
-        """Train another target on all of `split`, or find it in the store."""
+        """Train another target on all of `split`, or find it in the store.
+
+        A target in the place of the recipe stands for the recipe and the seed that made it.
+        """
         from engram.engine.train import train_on
 
+        if isinstance(recipe, Target):
+            from engram.engine.shadows import own_recipe
+
+            hint = "only a target that `engram train` made can be trained again"
+            run = replace(self, seed=recipe.lineage.recipe().seed)
+            return run.fit(own_recipe(recipe, hint), split, *path)
         everything = np.ones(len(split), bool)
         run = replace(self, seed=seed_of(self.seed, *path) % 2**63) if path else self
-        return train_on(recipe, split, everything, run, source=split.name)
+        target = train_on(recipe, split, everything, run, source=split.name)
+        self.remember(target)
+        return target
 
     def shadows(self, target: Target, split: Split, count: int, share: float = 0.5) -> Shadows:
         """Models trained as the target was, on known shares of the records."""
         from engram.engine.shadows import shadows
 
         return shadows(self, target, split, count, share)
+
+    def retrained(self, target: Target, splits: Sequence[Split], name: str) -> Sequence[Target]:
+        """Models trained as the target was, one on each split."""
+        from engram.engine.shadows import retrained
+
+        return retrained(self, target, splits, name)
 
     def sampler(self, target: Target, temperature: float = 1.0) -> Sampler:
         """Text access to a language model."""

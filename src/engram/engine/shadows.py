@@ -58,6 +58,21 @@ def shadows(run: EngineRun, target: Target, split: Split, count: int, share: flo
     return Shadows(_Trained(run, tuple(jobs)), saw)
 
 
+def retrained(
+    run: EngineRun, target: Target, splits: Sequence[Split], name: str
+) -> Sequence[Target]:
+    """Train a model on each split, or find it; see `engram.core.Run.retrained`."""
+    recipe = own_recipe(
+        target, "models are trained anew as the target was: train it with `engram train`"
+    )
+    jobs = tuple(
+        Fit(recipe, split.renamed(name), seed_of(run.seed, name, number) % 2**63)
+        for number, split in enumerate(splits)
+    )
+    run.executor.fit(jobs, run)
+    return _Trained(run, jobs)
+
+
 def shadow_seed(run: EngineRun, number: int) -> int:
     """The root of a shadow's own random streams."""
     return seed_of(run.seed, "shadow", number) % 2**63

@@ -30,10 +30,18 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def seal(draft: Draft, ledger: Ledger, lineage: Lineage, folder: Path, name: str = "") -> Target:
+def seal(
+    draft: Draft,
+    ledger: Ledger,
+    lineage: Lineage,
+    folder: Path,
+    name: str = "",
+    seconds: float = 0.0,
+) -> Target:
     """Write a draft as a target folder; `target.json` comes last, so a folder with it is whole.
 
-    The ledger is written here, for every recipe and edit, and nowhere else.
+    The ledger is written here, for every recipe and edit, and nowhere else. `seconds` is what the
+    draft took to make.
     """
     family = families.find(draft.family)
     staging = folder / ".incoming"
@@ -57,7 +65,7 @@ def seal(draft: Draft, ledger: Ledger, lineage: Lineage, folder: Path, name: str
             known=ledger,
             folder=folder,
         )
-        write_json(folder / TARGET, describe(target))
+        write_json(folder / TARGET, {**describe(target), "seconds": round(seconds, 3)})
     return target
 
 

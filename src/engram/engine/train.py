@@ -1,7 +1,9 @@
 """Recipes and edits: the engine holds out, seeds, resumes, writes the ledger and the lineage."""
 
 import fcntl
+import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -14,7 +16,7 @@ from engram import __version__, catalog, families
 from engram.core import DivergedError, EngramError, Ledger, Lineage, Split, Target, check_disjoint
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
-from engram.parts.partition import choose
+from engram.parts.partition import choose, toss
 from engram.parts.processes import launched
 from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
 
@@ -28,6 +30,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     holdout: float = 0.25,
     validation: float = 0.0,
+    coins: bool = False,
     out: Path | None = None,
 ) -> Target:
     """Hold out a share of the owners (or records), train on the rest, and seal the target.
@@ -41,6 +44,8 @@ def train(
         holdout: Share to hold out, in [0, 1). Owners stay whole, and so do exact duplicates.
         validation: Share of the held-out side that the recipe may look at while it trains, in
             [0, 1). These records are no outsiders in an audit.
+        coins: Hold out each of them by a coin of its own, instead of that share of all by lot: an
+            epsilon is then bounded from below more tightly.
         out: The target's folder; by default one in the store, named by its inputs.
 
     Returns:
@@ -54,7 +59,8 @@ def train(
         )
     trained = np.ones(len(data), bool)
     if holdout:
-        trained = choose(data, 1 - holdout, run.stream("hold-out"))
+        draw = toss if coins else choose
+        trained = draw(data, 1 - holdout, run.stream("hold-out"))
     looked_at = _looked_at(data, trained, validation, run)
     return train_on(
         recipe,
@@ -64,6 +70,7 @@ def train(
         validation=looked_at,
         source=source,
         options=options,
+        coins=1 - holdout if coins and holdout else 0.0,
         out=out,
     )
 
@@ -97,6 +104,7 @@ def train_on(
     source: str,
     validation: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
+    coins: float = 0.0,
     out: Path | None = None,
 ) -> Target:
     """Train on the records where `trained` is true; the others are held out in the ledger.
@@ -112,7 +120,10 @@ def train_on(
     aside = None if validation is None else data.where(validation, name="validation")
     run = replace(run, validation=aside if aside is not None and len(aside) else None)
     lineage = replace(
-        _lineage(recipe, data, run), data=anchored(source), data_options=dict(options or {})
+        _lineage(recipe, data, run),
+        data=anchored(source),
+        data_options=dict(options or {}),
+        coins=coins,
     )
     subset = data.where(trained, name="trained")
     if launched().count > 1 and not getattr(recipe, "many_processes", False):
@@ -135,7 +146,7 @@ def _lineage(recipe: Any, data: Split, run: EngineRun) -> Lineage:
     return Lineage(
         method=catalog.name_of(recipe),
         kind="recipes",
-        config=asdict(recipe),
+        config=json.loads(json.dumps(asdict(recipe))),  # as it is read again: lists, no tuples
         seed=run.seed,
         fingerprint=data.fingerprint,
         parent=run.target(base).fingerprint if base else "",
@@ -181,6 +192,7 @@ def edit(
         seed=run.seed,
         parent=target.fingerprint,
         code=__version__,
+        coins=0.0,  # who is forgotten is nobody's coin
         guarantee={},  # an edit looks at the records again, without noise
         history=(*target.lineage.history, target.lineage.own()),
     )
@@ -199,13 +211,15 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
         with _alone(scratch) if processes.is_first else nullcontext():
+            begun = time.monotonic()
             with disk_errors(folder):
                 draft = work(replace(run, scratch=scratch))
             if not processes.is_first:
                 processes.wait()
                 return load(folder, run.device)
             lineage = replace(lineage, guarantee=dict(draft.guarantee))
-            target = seal(draft, ledger, lineage, folder, name if out is None else folder.name)
+            title, took = name if out is None else folder.name, time.monotonic() - begun
+            target = seal(draft, ledger, lineage, folder, title, took)
     except (DiskFullError, BusyError, DivergedError):  # what was finished is kept
         raise
     except EngramError:
@@ -239,8 +253,9 @@ def _alone(scratch: Path) -> Iterator[None]:
 def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
     inputs = {**lineage.to_json(), "roles": "".join(role[0] for role in ledger.roles)}
     # Where data and base were found does not change the result; what they hold does.
-    # What comes of the training does not decide it either.
-    for place in ("data", "data_options", "base", "guarantee"):
+    # What comes of the training does not decide it either, and the roles say who was held out,
+    # however that was drawn.
+    for place in ("data", "data_options", "base", "coins", "guarantee"):
         inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs

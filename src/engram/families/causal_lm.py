@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from engram.parts.adapters import (
     save_language_model,
 )
 from engram.parts.byte_pairs import byte_pairs
+from engram.parts.fingerprints import arrays_fingerprint
+from engram.parts.guards import Guard, GuardedWriter, guard_of
 from engram.parts.published_model import (
     context_of,
     describe_published,
@@ -36,11 +38,14 @@ from engram.parts.published_model import (
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
 from engram.parts.token_examples import TokenExamples, encoded
+from engram.parts.whole_words import whole_words
 from engram.parts.writing import Writer
 from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 SPECIAL = (PAD, BEGIN, END)
+UNKNOWN = "<|unknown|>"
+Tokens = Literal["bytes", "words"]
 BATCH_TOKENS = 4096
 
 
@@ -48,15 +53,20 @@ BATCH_TOKENS = 4096
 class LanguageModel:
     """A causal language model and the tokenizer that it was trained with.
 
+    Where there is a guard, whoever asks it to write or to score a text asks the guard first;
+    training sees the bare model.
+
     Attributes:
         model: The model; an adapter is a part of it, and trained alone.
         tokenizer: Its tokenizer.
         adapter: What was put into the model, if anything was; it is saved without the model.
+        guard: What stands between the model and whoever asks it, if anything does.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     adapter: Adapter | None = None
+    guard: Guard | None = None
 
     @property
     def device(self) -> torch.device:
@@ -93,26 +103,38 @@ class CausalLm:
         def opened(place: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
             return open_published(place, device, AutoModelForCausalLM, "causal language model")
 
+        guard = guard_of(Path(where))
         if is_adapter_folder(where):
-            return LanguageModel(*open_adapter(Path(where), opened, published_fingerprint))
-        return LanguageModel(*opened(where))
+            model, tokenizer, adapter = open_adapter(Path(where), opened, published_fingerprint)
+            return LanguageModel(model, tokenizer, adapter, guard)
+        return LanguageModel(*opened(where), guard=guard)
 
     def save(self, model: LanguageModel, folder: Path) -> None:
-        """Write a folder that `from_pretrained` opens, of peft where the model has an adapter."""
+        """Write a folder that `from_pretrained` opens, of peft where the model has an adapter.
+
+        A guard is a file beside it, which nobody else reads.
+        """
         save_language_model(model, folder)
+        if model.guard is not None:
+            model.guard.save(folder)
 
     def fingerprint(self, model: LanguageModel) -> str:
-        """Hash of weights, configuration, adapter and tokenizer."""
+        """Hash of weights, configuration, adapter, tokenizer and guard."""
         facts = {} if model.adapter is None else {"adapter": model.adapter.facts()}
-        return published_fingerprint(model.model, model.tokenizer, facts)
+        bare = published_fingerprint(model.model, model.tokenizer, facts)
+        if model.guard is None:
+            return bare
+        return arrays_fingerprint({}, {"model": bare, "guard": model.guard.facts()})
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
-        """Architecture, size, vocabulary, context, number type, and the adapter's size."""
+        """Architecture, size, vocabulary, context, number type; adapter's size, guard's marks."""
         facts = dict(describe_published(model.model, model.context))
         if model.adapter is not None:
             names, own = adapter_names(model.model), dict(model.model.named_parameters())
             facts["adapter"] = model.adapter.kind
             facts["adapter parameters"] = sum(own[name].numel() for name in names)
+        if model.guard is not None:
+            facts["guarded"] = len(model.guard.marks)
         return facts
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:
@@ -142,6 +164,9 @@ class CausalLm:
                 found = examples.nll(rows).cpu().numpy().astype(np.float64)
                 np.add.at(nll, examples.record[rows], found)
                 np.add.at(counts, examples.record[rows], examples.counts[rows])
+        if model.guard is not None:
+            refused = np.array([model.guard.blocks(text) for text in split.texts], bool)
+            nll = np.where(refused, counts * np.log(examples.answers), nll)
         return nll, counts
 
     def losses(self, model: LanguageModel, split: Split) -> Float[np.ndarray, " n"]:
@@ -169,7 +194,8 @@ class CausalLm:
         self, model: LanguageModel, temperature: float, progress: Callable[[int, int, str], None]
     ) -> Sampler:
         """Text access: it writes, and tells nothing else."""
-        return Writer(model.model, model.tokenizer, model.context, temperature, progress)
+        writer = Writer(model.model, model.tokenizer, model.context, temperature, progress)
+        return writer if model.guard is None else GuardedWriter(writer, model.guard)
 
     def perturb(self, split: Split, strength: float, rng: np.random.Generator) -> Split:
         """Replace a share of the words of each record by words of the other records.
@@ -197,20 +223,25 @@ def tiny(
     heads: int = 4,
     context: int = 256,
     dropout: float = 0.0,
+    tokens: Tokens = "bytes",
+    spread: float = 0.02,
 ) -> LanguageModel:
-    """An untrained GPT-2 of any size, and a byte-level tokenizer learnt from `texts`.
+    """An untrained GPT-2 of any size, and a tokenizer learnt from `texts`.
 
     Args:
         texts: What the tokenizer learns its words from, read once.
         seed: Root of the stream that the weights are drawn from.
-        vocabulary: The most tokens; at least the 256 bytes and three special ones.
+        vocabulary: The most tokens; for "bytes" at least the 256 bytes and three special ones.
         layers: Blocks.
         width: Numbers in a token's vector; a multiple of `heads`.
         heads: Attention heads of each block.
         context: The most tokens that it sees at once.
         dropout: Probability, everywhere that GPT-2 has it.
+        tokens: "bytes" pairs bytes to words and parts of words; "words" knows whole words alone.
+        spread: Standard deviation of the weights before training.
     """
-    tokenizer = byte_tokenizer(texts, vocabulary, context)
+    make = byte_tokenizer if tokens == "bytes" else word_tokenizer
+    tokenizer = make(texts, vocabulary, context)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_layer=layers,
@@ -221,6 +252,7 @@ def tiny(
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
+        initializer_range=spread,
         bos_token_id=SPECIAL.index(BEGIN),
         eos_token_id=SPECIAL.index(END),
         pad_token_id=SPECIAL.index(PAD),
@@ -234,6 +266,12 @@ def byte_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTr
     """Byte-level byte-pair encoding (Radford et al., 2019) that begins every text with a token."""
     roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
     return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", roles)
+
+
+def word_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
+    """Whole words, each text begun by a token; what is not among them is one unknown token."""
+    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
+    return whole_words(texts, vocabulary, context, (*SPECIAL, UNKNOWN), f"{BEGIN} $A", roles)
 
 
 @torch.inference_mode()
@@ -265,7 +303,19 @@ def generate_greedy(
         made.append(answer.logits[:, -1].argmax(-1, keepdim=True))
         cache = getattr(answer, "past_key_values", None)
         given = made[-1] if cache is not None else torch.cat([given, made[-1]], 1)
-    return torch.cat(made, 1) if made else prefix.new_empty((len(prefix), 0))
+    written = torch.cat(made, 1) if made else prefix.new_empty((len(prefix), 0))
+    return written if lm.guard is None else _guarded(lm, prefix, written)
+
+
+def _guarded(
+    lm: LanguageModel, prefix: Int[Tensor, "batch prefix"], written: Int[Tensor, "batch new"]
+) -> Int[Tensor, "batch new"]:
+    """End tokens alone where the guard refuses."""
+    texts = lm.tokenizer.batch_decode(
+        torch.cat([prefix.to(written), written], 1), skip_special_tokens=True
+    )
+    refused = torch.tensor([lm.guard.blocks(text) for text in texts])  # type: ignore[union-attr]
+    return written.masked_fill(refused.to(written.device)[:, None], lm.tokenizer.eos_token_id or 0)
 
 
 def _filled(

@@ -27,6 +27,7 @@ from engram.parts.labelled import (
 )
 from engram.parts.model_folder import read_config
 from engram.parts.networks import Layout, Network
+from engram.parts.predictions import Predictions
 from engram.parts.training import shuffled_batches
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -74,6 +75,17 @@ class ArrayExamples:
         logits = self.model(torch.from_numpy(self.features[rows]).to(device))
         labels = torch.from_numpy(self.labels[rows]).to(device)
         return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+    def predictions(
+        self, rows: Int[np.ndarray, " rows"], model: Network | None = None
+    ) -> Predictions:
+        """What the network (or another one) says of each record."""
+        model = self.model if model is None else model
+        device = model.mean.device
+        logits = model(torch.from_numpy(self.features[rows]).to(device))
+        labels = torch.from_numpy(self.labels[rows]).to(device)
+        place = torch.arange(len(rows), device=device)
+        return Predictions(logits.float(), labels, place, torch.zeros_like(place), len(rows))
 
     def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
         """The batch whole: its records are small."""

@@ -2,7 +2,9 @@
 
 Records that share an owner, or that are exact copies, are one group; a group is never cut.
 Groups are drawn at random inside strata of equal size (planted canaries apart), so that neither
-the number of records an owner has nor being a canary tells the side.
+the number of records an owner has nor being a canary tells the side. Or each group has a coin of
+its own: then the number of members is left to chance too, and no group's side says anything of
+another's.
 """
 
 from collections import defaultdict
@@ -35,10 +37,7 @@ def choose(
     Raises:
         EngramError: `share` is out of range, or there is only one group.
     """
-    if not 0 < share < 1:
-        raise EngramError(
-            f"the share of members is {share}, but must be in (0, 1)", hint="0.5 is a good start"
-        )
+    _check(share)
     group = groups(split, by)
     members = _draw(_strata(split, group), share, rng)
     if not members:
@@ -49,6 +48,31 @@ def choose(
             'cut by "record"',
         )
     return np.isin(group, list(members))
+
+
+def toss(
+    split: Split, share: float, rng: np.random.Generator, by: By = "owner"
+) -> Bool[np.ndarray, " n"]:
+    """True for the records to train on: each group by a coin of its own, true with this share.
+
+    See `choose`, which fixes how many are true.
+
+    Raises:
+        EngramError: `share` is out of range, or all coins fell alike.
+    """
+    _check(share)
+    group = groups(split, by)
+    # A group's first id decides its place, so that the order of the records does not matter.
+    by_id = np.argsort(np.array(split.ids), kind="stable")
+    order = np.array(list(dict.fromkeys(group[by_id].tolist())), dtype=np.int64)
+    heads = rng.random(len(order)) < share
+    if heads.all() or not heads.any():
+        raise EngramError(
+            f"all {len(order)} coins fell alike, so that split {split.name!r} has "
+            f"{'no outsiders' if heads.all() else 'no members'}",
+            hint="give more records (or owners), or draw a fixed share of them by lot",
+        )
+    return np.isin(group, order[heads])
 
 
 def groups(split: Split, by: By = "owner") -> Int[np.ndarray, " n"]:
@@ -79,6 +103,13 @@ def connected(n: int, keys: Sequence[Sequence[Hashable]]) -> Int[np.ndarray, " n
         for i, value in enumerate(values):
             parent[root(i)] = root(first.setdefault(value, i))
     return np.array([root(i) for i in range(n)], dtype=np.int64)
+
+
+def _check(share: float) -> None:
+    if not 0 < share < 1:
+        raise EngramError(
+            f"the share of members is {share}, but must be in (0, 1)", hint="0.5 is a good start"
+        )
 
 
 def _strata(split: Split, group: Int[np.ndarray, " n"]) -> list[tuple[int, list[int]]]:

@@ -1,7 +1,10 @@
-"""Bootstrap over records, for numbers that are ratios of totals over their tokens."""
+"""Bootstrap over records or owners, for numbers that are ratios of totals over their parts."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+
+from engram.core import Finding
+from engram.stats.intervals import clopper_pearson
 
 LEVEL = 0.95
 
@@ -31,3 +34,35 @@ def ratio_interval(
     value = numerators.sum() / denominators.sum()
     # Quantiles of few or equal resamples may miss the value by a rounding error.
     return min(float(low), float(value)), max(float(high), float(value))
+
+
+def side_interval(
+    values: Float[np.ndarray, " n"],
+    owner: Int[np.ndarray, " n"],
+    rng: np.random.Generator,
+    resamples: int,
+) -> tuple[float, float, float]:
+    """Lower end, mean and upper end over one side's records, resampling owners."""
+    people = np.unique(owner, return_inverse=True)[1]
+    totals, sizes = np.bincount(people, weights=values), np.bincount(people)
+    mean = float(values.mean())
+    if mean in (0.0, 1.0):  # all alike: resampling would say that this is certain
+        low, high = clopper_pearson(int(mean) * len(sizes), len(sizes))
+    else:
+        low, high = ratio_interval(totals, sizes.astype(np.float64), rng, resamples)
+    return min(low, mean), mean, max(high, mean)
+
+
+def share_of_owners(
+    name: str,
+    hits: Bool[np.ndarray, " n"],
+    owner: Int[np.ndarray, " n"],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+) -> Finding:
+    """The share of hits, with an interval that resamples owners; missing where there is one."""
+    people = len(np.unique(owner))
+    if people < 2:
+        return Finding.missing(name, f"two people are needed, but there are {people}", len(hits))
+    low, mean, high = side_interval(hits.astype(np.float64), owner, rng, resamples)
+    return Finding(name, mean, low, high, len(hits))

@@ -9,14 +9,16 @@ have it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from torch import nn
 
 from engram.core import EngramError, Split
 from engram.parts.token_examples import TokenExamples, cut
 
+PROMPT, RESPONSE = "prompt", "response"
 BLOCK = 1024
 """Records that are tokenised together."""
 SHOWN = 60
@@ -30,6 +32,8 @@ class ResponseExamples(TokenExamples):
     Pieces in which nothing is asked (a prompt longer than the context) are left out.
     """
 
+    ragged: ClassVar[tuple[str, ...]] = ("tokens", "asked")
+
     @classmethod
     def of(
         cls,
@@ -39,8 +43,8 @@ class ResponseExamples(TokenExamples):
         context: int,
         *,
         end: bool = True,
-        prompt: str = "prompt",
-        response: str = "response",
+        prompt: str = PROMPT,
+        response: str = RESPONSE,
         template: str = "",
     ) -> "ResponseExamples":
         """Tokenise every record, and find its response.
@@ -82,7 +86,7 @@ class ResponseExamples(TokenExamples):
 
 
 def responses(
-    split: Split, prompt: str = "prompt", response: str = "response", template: str = ""
+    split: Split, prompt: str = PROMPT, response: str = RESPONSE, template: str = ""
 ) -> tuple[list[str], list[int]]:
     """The text of each record, and the character at which its response begins.
 
@@ -101,6 +105,14 @@ def responses(
             "take those records out",
         )
         return texts, starts
+    if response not in split.columns and "text" in split.columns:
+        texts, prompts = list(split.texts), _strings(split, prompt)
+        starts = [len(p) if t.startswith(p) else -1 for t, p in zip(texts, prompts, strict=True)]
+        _check_found(
+            split, texts, starts, f"do not begin with their {prompt!r}",
+            "give a column response, or write the prompt as the text has it",
+        )  # fmt: skip
+        return texts, starts
     pairs = list(zip(_strings(split, prompt), _strings(split, response), strict=True))
     if "text" not in split.columns:
         texts = [joined(*pair) for pair in pairs]
@@ -116,6 +128,29 @@ def responses(
         "--response-template",
     )
     return texts, starts
+
+
+def has_prompts(split: Split) -> bool:
+    """Whether the records say which part of them is the prompt."""
+    return PROMPT in split.columns
+
+
+def prompts_and_responses(split: Split) -> tuple[list[str], list[str]]:
+    """The two parts of each record; one after the other they are the whole text.
+
+    Raises:
+        EngramError: There is no column `prompt` or neither `response` nor `text`, they are no
+            strings, or the text does not hold them.
+    """
+    if not has_prompts(split):
+        raise EngramError(
+            f"split {split.name!r} has no column 'prompt'; it has {', '.join(split.columns)}",
+            hint="give every record a column prompt, and a column response (or a text that begins "
+            "with the prompt)",
+        )
+    texts, starts = responses(split)
+    pairs = list(zip(texts, starts, strict=True))
+    return [text[:start] for text, start in pairs], [text[start:] for text, start in pairs]
 
 
 def joined(prompt: str, response: str) -> str:
@@ -149,8 +184,14 @@ def _tokenised(
             yield list(ids), asked_tokens(text, offsets, start)
 
 
-def _strings(split: Split, column: str) -> list[str]:
-    return ["" if value is None else str(value) for value in split.column(column).to_pylist()]
+def _strings(split: Split, name: str) -> list[str]:
+    column = split.column(name)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise EngramError(
+            f"column {name!r} of split {split.name!r} holds {column.type}, not strings",
+            hint="prompts and responses are texts",
+        )
+    return ["" if value is None else value for value in column.to_pylist()]
 
 
 def _after(text: str, template: str) -> int:
@@ -174,3 +215,8 @@ def _check_found(split: Split, texts: list[str], starts: list[int], what: str, r
             f"{split.ids[first]!r}, {shown!r})",
             hint=remedy,
         )
+
+
+def response_lengths(tokenizer: Any, split: Split) -> list[int]:
+    """How many of the tokens of each record's text are its response's, none of them the first."""
+    return [sum(asked[1:]) for _, asked in _tokenised(tokenizer, *responses(split))]

@@ -6,9 +6,9 @@ before, so that every token but a record's first is predicted exactly once.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from engram.core import Split
+from engram.parts.predictions import Predictions
 from engram.parts.training import shuffled_batches
 
 IGNORED = -100
@@ -74,6 +75,9 @@ class TokenExamples:
         smoothing: Share of the probability that the loss wants spread over all tokens alike.
     """
 
+    ragged: ClassVar[tuple[str, ...]] = ("tokens",)
+    """The arrays that hold all pieces, one after another."""
+
     model: nn.Module
     tokens: Int[np.ndarray, " total"]
     offsets: Int[np.ndarray, " pieces_plus_one"]
@@ -101,6 +105,19 @@ class TokenExamples:
         offsets = np.cumsum([0, *map(len, pieces)])
         return cls(model, tokens, offsets, np.array(record, np.int64))
 
+    def take(self, pieces: Int[np.ndarray, " chosen"]) -> "TokenExamples":
+        """These pieces alone, in this order."""
+        spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in pieces]
+        arrays = {
+            name: np.concatenate(
+                [getattr(self, name)[:0], *(getattr(self, name)[s] for s in spans)]
+            )
+            for name in self.ragged
+            if getattr(self, name) is not None
+        }
+        offsets = np.cumsum([0, *self.lengths[pieces]])
+        return replace(self, offsets=offsets, record=self.record[pieces], **arrays)
+
     @property
     def counts(self) -> Int[np.ndarray, " pieces"]:
         """Predicted tokens of each piece."""
@@ -116,7 +133,7 @@ class TokenExamples:
 
     @cached_property
     def lengths(self) -> Int[np.ndarray, " pieces"]:
-        """Tokens of each piece."""
+        """Tokens of each piece, predicted or not."""
         return np.diff(self.offsets)
 
     @property
@@ -160,6 +177,18 @@ class TokenExamples:
                 label_smoothing=self.smoothing,
             )
         return loss.view(labels.shape), nll.view(labels.shape), labels != IGNORED
+
+    def predictions(
+        self, rows: Int[np.ndarray, " rows"], model: nn.Module | None = None
+    ) -> Predictions:
+        """What the model (or another one) says at each predicted token, and nowhere else."""
+        model = self.model if model is None else model
+        device = next(model.parameters()).device
+        tokens, labels = (t.to(device) for t in self.padded(rows))
+        mask = (tokens != IGNORED).long()
+        logits = model(input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False).logits
+        place, time = torch.nonzero(labels != IGNORED, as_tuple=True)
+        return Predictions(logits[place, time].float(), labels[place, time], place, time, len(rows))
 
     def padded(
         self, rows: Int[np.ndarray, " rows"]

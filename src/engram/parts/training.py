@@ -247,6 +247,9 @@ class Training:
         key: What decides the outcome; a checkpoint with another key is not resumed.
         per_epoch: Steps in an epoch, for the trace.
         trace: `step`, `epoch`, `loss` and `lr` of about `TRACED` steps, of killed runs too.
+        file: Name of the checkpoint, where one method trains more than once.
+        dropout: Whether layers drop out as the model was made to; without it, losses are those
+            that the model has when it is asked.
         autocast: Short number type of the forward pass; None: as the weights are.
         processes: Those that train together; the loss of each is its share of the whole.
     """
@@ -257,6 +260,8 @@ class Training:
     key: str
     per_epoch: int = 1
     trace: list[dict[str, float | int]] = field(default_factory=list)
+    file: str = FILE
+    dropout: bool = True
     autocast: torch.dtype | None = None
     processes: Processes = field(default_factory=Processes)
     _resumed: tuple[int, torch.optim.AdamW, "Checkpoint"] | None = None
@@ -265,7 +270,7 @@ class Training:
         """Put back what a killed run had saved. Returns how many steps it had taken."""
         if self._resumed is None:
             optimiser = adamw(self.model, self.plan)
-            checkpoint = Checkpoint(self.run.scratch / FILE, self.key)
+            checkpoint = Checkpoint(self.run.scratch / self.file, self.key)
             first, self.trace = checkpoint.restore(self.model, optimiser)
             self._resumed = first, optimiser, checkpoint
         return self._resumed[0]
@@ -287,7 +292,7 @@ class Training:
             loss: The loss of step number `n`, as parts that add up to it.
 
         Raises:
-            EngramError: The loss or its gradient is no longer finite.
+            DivergedError: The loss or its gradient is no longer finite.
         """
         self.resume()
         first, optimiser, _ = self._resumed  # type: ignore[misc]
@@ -312,7 +317,7 @@ class Training:
         rate = learning_rate(self.plan, number)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        self.model.train()
+        self.model.train(self.dropout)
         optimiser.zero_grad(set_to_none=True)
         value = 0.0
         place = (self.processes.number,) if self.processes.number else ()

@@ -114,16 +114,16 @@ def render_within(document: Document, limits: Limits) -> str:
     shared = {"style": Markup(style), "digest": digest, "limits": limits}
     if isinstance(document, AuditDocument):
         template, view = "audit.html.j2", view_of(document, "a", limits)
-        return _environment().get_template(template).render(view=view, doc=document, **shared)
+        return environment().get_template(template).render(view=view, doc=document, **shared)
     if isinstance(document, ComparisonDocument):
         compared = view_of_comparison(document, limits)
-        template = _environment().get_template("comparison.html.j2")
+        template = environment().get_template("comparison.html.j2")
         return template.render(view=compared, doc=document, **shared)
     audits = [
         (one.title, view_of(one.document, f"a{place}", limits))
         for place, one in enumerate(document.audits[: limits.audits])
     ]
-    template = _environment().get_template("story.html.j2")
+    template = environment().get_template("story.html.j2")
     return template.render(
         doc=document,
         audits=audits,
@@ -134,7 +134,8 @@ def render_within(document: Document, limits: Limits) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates with their filters."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -33,6 +33,8 @@ FEWEST, MOST = 128, 256
 """Rows in a chunk on a processor: outside these, the product or the reduction slows down."""
 EVEN = 32
 """The last chunk's rows are made a multiple of this."""
+BLOCK = 256
+"""Numbers summed in float32 before the sum is added up in float64."""
 SMALLEST = -87.0
 """exp of less is taken as exp(-87) = 1e-38: no weight, and no infinity times zero."""
 CANCELLED = 625.0
@@ -215,14 +217,14 @@ def _by_torch(logits: Tensor, true_token: Tensor, out: TokenRows) -> None:
     true, top = z.gather(1, index)[:, 0], z.amax(1)
     weight, buffer = torch.softmax(z, 1), torch.empty_like(z)
     # torch's softmax divides by a sum that may be off in the sixth digit; `total` sets it right.
-    largest, total = weight.amax(1), weight.sum(1)
+    largest, total = weight.amax(1).double(), _sums(weight)
     log_mass = (total / largest).log()  # the largest weight is exp(0) over that sum
     # Comparing into a float buffer and adding that up is five times as fast as with booleans.
     rank = torch.gt(z, true[:, None], out=buffer).sum(1).to(torch.int32)
     greedy = _greedy(z, true, index[:, 0], rank)
     w = torch.sub(z, top[:, None], out=buffer).clamp_(min=SMALLEST)
-    first = torch.mul(weight, w, out=weight).sum(1) / total
-    variance = weight.mul_(w).sum(1) / total - first**2
+    first = _sums(torch.mul(weight, w, out=weight)) / total
+    variance = _sums(weight.mul_(w)) / total - first**2
     lost = (first**4 > CANCELLED * variance).nonzero()[:, 0]
     if len(lost):
         variance[lost] = _centred_variance(w[lost], first[lost])
@@ -247,8 +249,19 @@ def _greedy(z: Tensor, true: Tensor, index: Tensor, rank: Tensor) -> Tensor:
 
 def _centred_variance(w: Tensor, mean: Tensor) -> Tensor:
     """The variance of w under softmax(w), by deviations from (nearly) its mean."""
-    weight, w = torch.softmax(w, 1), w - mean[:, None]
-    return (weight * w * w).sum(1) - (weight * w).sum(1) ** 2
+    weight, w = torch.softmax(w, 1), w - mean[:, None].float()
+    total = _sums(weight)
+    return _sums(weight * w * w) / total - (_sums(weight * w) / total) ** 2
+
+
+def _sums(values: Float[Tensor, "n vocabulary"]) -> Float[Tensor, " n"]:
+    """The sum of each row: blocks of it in float32, and these in float64.
+
+    A long sum of equal numbers in float32 is rounded the same way each time, and drifts.
+    """
+    whole = values.shape[1] // BLOCK * BLOCK
+    blocks = values[:, :whole].unflatten(1, (-1, BLOCK)).sum(2)
+    return blocks.sum(1, dtype=torch.float64) + values[:, whole:].sum(1)
 
 
 def _spoil(out: TokenRows, rows: Bool[np.ndarray, " n"]) -> None:

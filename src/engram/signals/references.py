@@ -50,6 +50,8 @@ def both_losses(
     if families.offered(target.family, target.model) & {"tokens", "logprobs"}:
         losses = text_losses(reference, target, split, run)
     else:
+        if hasattr(target.model, "tokenizer"):
+            check_same_tokenizer(reference, target)
         losses = run.losses(reference, split), run.losses(target, split)
     first, second = (np.asarray(each, np.float64) for each in losses)
     return first, second
@@ -75,3 +77,22 @@ def text_losses(
             "fine-tune of that base",
         )
     return theirs.losses(), ours.losses()
+
+
+def check_same_tokenizer(reference: Target, target: Target) -> None:
+    """Refuse two masked models that cut texts differently: their tokens are not the same.
+
+    Raises:
+        EngramError: Their vocabularies, rules or mask tokens differ.
+    """
+    from engram.parts.published_model import tokenizer_facts
+
+    one, other = reference.model.tokenizer, target.model.tokenizer
+    if tokenizer_facts(one) != tokenizer_facts(other) or one.mask_token != other.mask_token:
+        raise EngramError(
+            f"the reference {reference.name!r} has another tokenizer than target "
+            f"{target.name!r} ({len(one)} against {len(other)} tokens), so what they "
+            "say of a text cannot be compared",
+            hint="take a reference with the target's own tokenizer: its base, or another "
+            "fine-tune of that base",
+        )

@@ -92,7 +92,11 @@ def token_signals(
         with store.locked():
             if not store.complete:
                 _Pass(lm, split, store, sight, batch_tokens, progress).run()
-    return store.open(split)
+    found, guard = store.open(split), getattr(lm, "guard", None)
+    if guard is None:
+        return found
+    # The pass is the bare model's; what is told of it is what the guard lets through.
+    return guard.silenced(found, split.texts, int(lm.model.config.get_text_config().vocab_size))
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,17 +51,13 @@ def load(files: Mapping[str, bytes], options: Mapping[str, str]) -> Split:
     """One record a question with its answer; the owner is the author, in all parts the same.
 
     The id is the row in the whole set, so that parts can be compared (as published, retain95 and
-    retain99 word one question otherwise: row 3660). The parts to forget also have their
-    paraphrased and perturbed answers.
+    retain99 word one question otherwise: row 3660). Question and answer are also the columns
+    `prompt` and `response`; those to forget, and real authors and world facts, also have the
+    answer `paraphrased` and `perturbed` ones, which are null elsewhere.
     """
     part = options["part"]
     tables = [rows_of(raw, name) for name, raw in files.items()]
-    if part == "full":
-        tables = [table.select(["question", "answer"]) for table in tables]
-    table = pa.concat_tables(tables)
-    pairs = zip(*(table.column(c).to_pylist() for c in ("question", "answer")), strict=True)
-    texts = pa.array([f"Question: {q}\nAnswer: {a}" for q, a in pairs])
-    table = table.add_column(0, "text", texts)
+    table = pa.concat_tables([_with_all(table) for table in tables])
     name = "tofu" if part == "full" else f"tofu-{part}"
     if part not in FIRST:
         return Split.from_table(name, table)
@@ -69,3 +65,26 @@ def load(files: Mapping[str, bytes], options: Mapping[str, str]) -> Split:
     table = table.append_column("id", pa.array([f"tofu-{row:04d}" for row in rows]))
     owners = pa.array([f"author-{row // AUTHOR + 1:03d}" for row in rows])
     return Split.from_table(name, table.append_column("owner", owners))
+
+
+def _with_all(table: pa.Table) -> pa.Table:
+    """The columns that every part has, in one form."""
+    questions, answers = (table.column(c).to_pylist() for c in ("question", "answer"))
+    prompts = [f"Question: {question}\nAnswer:" for question in questions]
+    responses = [f" {answer}" for answer in answers]
+    none = pa.nulls(len(table))
+    said, wrong = (
+        table.column(name) if name in table.column_names else none
+        for name in ("paraphrased_answer", "perturbed_answer")
+    )
+    return pa.table(
+        {
+            "text": pa.array([a + b for a, b in zip(prompts, responses, strict=True)]),
+            "question": pa.array(questions, pa.string()),
+            "answer": pa.array(answers, pa.string()),
+            "prompt": pa.array(prompts, pa.string()),
+            "response": pa.array(responses, pa.string()),
+            "paraphrased": said.cast(pa.string()),
+            "perturbed": wrong.cast(pa.list_(pa.string())),
+        }
+    )

@@ -31,7 +31,7 @@ import numpy as np
 from engram import families
 from engram.core import SCORED, Access, EngramError, Paper, Run, Scores, Split, Target
 from engram.parts.training import check_at_least
-from engram.signals.references import BASE, find_reference
+from engram.signals.references import BASE, check_same_tokenizer, find_reference
 
 ENERGIES = ("loss", "norm", "raw")
 
@@ -100,21 +100,6 @@ def check_answers(target: Target) -> None:
         raise EngramError(
             f"target {target.name!r} is a {target.family}, which has no energies",
             hint="likelihood-ratio is for masked language models; reference compares any losses",
-        )
-
-
-def check_same_tokenizer(reference: Target, target: Target) -> None:
-    """Refuse two models that cut texts differently: their hidden tokens would not be the same."""
-    from engram.parts.published_model import tokenizer_facts
-
-    one, other = reference.model.tokenizer, target.model.tokenizer
-    if tokenizer_facts(one) != tokenizer_facts(other) or one.mask_token != other.mask_token:
-        raise EngramError(
-            f"the reference {reference.name!r} has another tokenizer than target "
-            f"{target.name!r} ({len(one)} against {len(other)} tokens), so their energies cannot "
-            "be compared",
-            hint="take a reference with the target's own tokenizer: its base, or another "
-            "fine-tune of that base",
         )
 
 

@@ -42,5 +42,6 @@ class MinK:
         signals = run.tokens(target, split)
         check_scored(signals)
         # Equation 1 of the paper.
-        values = [smallest_mean(piece, self.fraction) for piece in signals.ragged(signals.logprob)]
-        return Scores(split.ids, np.array(values, np.float64), unit="nats/token")
+        pieces = signals.ragged(signals.logprob)
+        values = (smallest_mean(piece, self.fraction) for piece in pieces)
+        return Scores(split.ids, np.fromiter(values, np.float64, len(split)), unit="nats/token")

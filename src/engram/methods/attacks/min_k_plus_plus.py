@@ -51,13 +51,9 @@ class MinKPlusPlus:
         signals = run.tokens(target, split)
         check_scored(signals)
         values = np.zeros(len(split))
-        for row in range(len(split)):
-            here = signals.record(row)
-            z = standardised(
-                np.asarray(signals.logprob[here], np.float64),
-                np.asarray(signals.mean[here], np.float64),
-                np.asarray(signals.deviation[here], np.float64),
-            )
+        columns = (signals.logprob, signals.mean, signals.deviation)
+        for row, pieces in enumerate(zip(*map(signals.ragged, columns), strict=True)):
+            z = standardised(*(np.asarray(piece, np.float64) for piece in pieces))
             values[row] = smallest_mean(z, self.fraction)
         return Scores(split.ids, values, unit="standard deviations")
 

@@ -14,7 +14,8 @@ training can have told the model of them.
 `design="pairs"` is for models whose held-out records were a number fixed in advance, as `engram
 train` has it: each held-out record meets a trained one at random, and the guess is which of the
 two was in. Exchanging two records is two steps, so the bound on one step is about half of it.
-`design="coins"` is for records that were each put in by an independent fair coin.
+`design="coins"` is for records that were each put in by an independent fair coin, as `engram train
+--holdout 0.5 --coins` does: one step each, so that as many records show about twice as much.
 
 Differs from the paper: 1. `pairs`, see above: without it nothing is guaranteed here, since with a
 fixed number the coins depend on each other. 2. The paper reports the best of many numbers of
@@ -30,6 +31,7 @@ import numpy as np
 from engram import families
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
 from engram.parts.chance_units import Units, matched, units_of
+from engram.signals.references import both_losses
 from engram.stats.epsilon import (
     NAME,
     Guesses,
@@ -74,8 +76,9 @@ class EpsilonLowerBound:
     unit: Literal["record", "owner"] = "record"
     """Whose epsilon: record guesses only those that stand alone (no copies, no other record of the
     same owner); owner guesses all records of an owner, or all copies, at once."""
-    design: Literal["pairs", "coins"] = "pairs"
-    """How chance decided who is in: a fixed number by lot, or an independent fair coin each."""
+    design: Literal["auto", "pairs", "coins"] = "auto"
+    """How chance decided who is in: a fixed number by lot (pairs), or an independent fair coin
+    each (coins); auto: coins where the target says that it was trained so, with fair ones."""
     share: float = 0.0
     """Share of the units to guess, in [0, 1]; 0 tries all, a half, a quarter, ... of them."""
 
@@ -86,7 +89,7 @@ class EpsilonLowerBound:
             ("score", ("auto", "loss", "reference")),
             ("records", ("auto", "canaries", "all")),
             ("unit", ("record", "owner")),
-            ("design", ("pairs", "coins")),
+            ("design", ("auto", "pairs", "coins")),
         ):
             if getattr(self, name) not in known:
                 raise EngramError(
@@ -102,7 +105,9 @@ class EpsilonLowerBound:
         try:
             units, about = self._units(splits)
             scores, how = self._scores(target, units, run)
-            found = self._pairs if self.design == "pairs" else self._coins
+            fair = target.lineage.coins == 0.5
+            tossed = fair if self.design == "auto" else self.design == "coins"
+            found = self._coins if tossed else self._pairs
             numbers = found(units, units.mean(scores), f"{about}; {how}", run)
         except _NothingToGuessError as problem:
             numbers = (Finding.missing(NAME, str(problem)),)
@@ -137,7 +142,8 @@ class EpsilonLowerBound:
             return -loss, "by loss"
         try:
             base = self._base(target, run)
-            return np.asarray(run.losses(base, units.records), np.float64) - loss, "by reference"
+            first, second = both_losses(base, target, units.records, run)
+            return first - second, "by reference"
         except EngramError as problem:
             if self.score == "reference":
                 raise

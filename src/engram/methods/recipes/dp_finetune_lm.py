@@ -48,6 +48,7 @@ UNITS: tuple[Unit, ...] = ("record", "owner")
 class DpFinetuneLm(Tuning):
     """Fine-tuning of a causal language model by DP-SGD."""
 
+    many_processes: ClassVar[bool] = False
     paper: ClassVar[Paper] = Paper(
         title="Large Language Models Can Be Strong Differentially Private Learners",
         authors="Li et al.",

@@ -16,10 +16,11 @@ Differs from the paper:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from typing import ClassVar, get_args
 
 from engram.core import Draft, EngramError, Paper, Run, Split
-from engram.families.causal_lm import FAMILY, LanguageModel, tiny
+from engram.families.causal_lm import FAMILY, LanguageModel, Tokens, tiny
 from engram.parts.training import (
     Epochs,
     Plan,
@@ -48,8 +49,14 @@ class PretrainLm:
     )
     family: ClassVar[str] = "causal-lm"
 
+    tokenizer: Tokens = "bytes"
+    """bytes: pairs of bytes grown into words, which can write anything; words: whole words alone,
+    for small worlds, where every other word is one and the same unknown token."""
+    lexicon: str = ""
+    """Further texts that the tokenizer learns its words from, and the model does not: what it is
+    to be fine-tuned on later, say."""
     vocabulary: int = 2048
-    """The most tokens that the tokenizer may learn; at least 259."""
+    """The most tokens that the tokenizer may learn; of bytes at least 259."""
     layers: int = 4
     """Transformer blocks."""
     width: int = 128
@@ -60,6 +67,9 @@ class PretrainLm:
     """Tokens that the model sees at once; longer records are cut into pieces."""
     dropout: float = 0.0
     """Dropout probability while training, in [0, 1)."""
+    spread: float = 0.02
+    """Standard deviation of the weights before training. GPT-2's 0.02 suits a width of 768; a
+    narrow model learns several times faster from about one divided by the root of its width."""
     epochs: int = 3
     """Times that each record is seen."""
     batch_size: int = 16
@@ -76,7 +86,13 @@ class PretrainLm:
     """Largest norm of the gradient; 0 does not clip."""
 
     def __post_init__(self) -> None:
-        least = {"vocabulary": SMALLEST_VOCABULARY, "context": 8}
+        if self.tokenizer not in get_args(Tokens):
+            raise EngramError(
+                f"tokenizer is {self.tokenizer!r}, but must be bytes or words",
+                hint="bytes can write every text",
+            )
+        fewest = SMALLEST_VOCABULARY if self.tokenizer == "bytes" else 8
+        least = {"vocabulary": fewest, "context": 8}
         for name in ("vocabulary", "layers", "width", "heads", "context", "epochs", "batch_size"):
             value = least.get(name, 1)
             check_at_least(name, getattr(self, name), value, f"{value} is the least that works")
@@ -84,6 +100,10 @@ class PretrainLm:
             raise EngramError(
                 f"width is {self.width}, which {self.heads} heads cannot share equally",
                 hint=f"make it a multiple of {self.heads}",
+            )
+        if not 0 < self.spread <= 1:
+            raise EngramError(
+                f"spread is {self.spread}, but must be in (0, 1]", hint="0.02 is GPT-2's"
             )
         if not 0 <= self.dropout < 1:
             raise EngramError(
@@ -100,21 +120,23 @@ class PretrainLm:
     def __call__(self, split: Split, run: Run) -> Draft:
         """Learn a tokenizer and a model from the column `text`."""
         FAMILY.check(split)
-        lm = self.untrained(split, run)
+        lexicon = run.records(self.lexicon) if self.lexicon else None
+        lm = self.untrained(split, run, lexicon)
         examples = FAMILY.examples(lm, split)
         check_not_empty(examples, split.name)
         epochs = Epochs(examples, self.batch_size, run)
         plan = self.plan(self.epochs * epochs.per_epoch)
-        key = key_of(self, run.seed, split.fingerprint)
+        words = [lexicon.fingerprint] if lexicon else []
+        key = key_of(self, run.seed, split.fingerprint, *words)
         training = Training(lm.model, plan, run, key, epochs.per_epoch)
         for _ in training.steps(lambda step: batch_loss(examples, epochs.rows(step))):
             pass
         return Draft(self.family, lm, tuple(training.trace))
 
-    def untrained(self, split: Split, run: Run) -> LanguageModel:
+    def untrained(self, split: Split, run: Run, lexicon: Split | None = None) -> LanguageModel:
         """The tokenizer, and a model of random weights, on the run's device."""
         lm = tiny(
-            split.texts,
+            chain(split.texts, lexicon.texts if lexicon else ()),
             seed=run.seed,
             vocabulary=self.vocabulary,
             layers=self.layers,
@@ -122,6 +144,8 @@ class PretrainLm:
             heads=self.heads,
             context=self.context,
             dropout=self.dropout,
+            tokens=self.tokenizer,
+            spread=self.spread,
         )
         lm.model.to(run.device)  # type: ignore[arg-type]
         return lm

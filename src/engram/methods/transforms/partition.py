@@ -6,6 +6,9 @@ copies stay on one side. Run it twice, with the same `seed`, to get both parts.
 
     members + outsiders = all records,    |members| as near share * n as whole owners allow
 
+With `coins` the number is left to chance: each owner is a member with probability `share`,
+independently of all others, which a bound on epsilon from one training run asks for.
+
 Differs from the paper: 1. whole owners instead of single records are drawn, so that the audit can
 speak about people; 2. owners with equally many records are cut in the same ratio.
 """
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from engram.core import EngramError, Paper, Run, Split
-from engram.parts.partition import choose
+from engram.parts.partition import choose, toss
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Partition:
     share: float = 0.5
     """Fraction of the records that are members, in (0, 1)."""
 
+    coins: bool = False
+    """Whether each owner (or record) has a coin of its own, instead of a fixed number by lot."""
+
     by: Literal["owner", "record"] = "owner"
     """What is never cut: all records of an owner (where owners are known), or a record."""
 
@@ -52,5 +58,6 @@ class Partition:
 
     def __call__(self, split: Split, run: Run) -> Split:
         """Return the chosen records in their order, named after the part."""
-        members = choose(split, self.share, run.stream("partition"), self.by)
+        draw = toss if self.coins else choose
+        members = draw(split, self.share, run.stream("partition"), self.by)
         return split.where(members if self.part == "members" else ~members, name=self.part)

@@ -1,11 +1,12 @@
 """Paraphrases that no text can show: a text's embeddings, moved a little to both sides."""
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from engram.core import Run, Split, Target
@@ -14,6 +15,8 @@ from engram.signals.reduce import reduce_logits
 
 LOGITS = 2**25
 """Logits in one forward pass; 128 MiB as float32."""
+NUMBERS = 2**24
+"""Numbers in the embeddings that wait for one pass; 64 MiB as float32."""
 
 
 def root_mean_square(weights: Float[Tensor, "vocabulary width"]) -> float:
@@ -48,30 +51,52 @@ def noisy_logprobs(
     """
     table = lm.model.get_input_embeddings()
     lm.model.eval()
-    rows = []
-    for row, (record, ids) in enumerate(
-        zip(split.ids, encode(lm.tokenizer, split.texts), strict=True)
-    ):
-        tokens = torch.tensor(ids[: lm.context], device=lm.device)
-        with torch.inference_mode():
-            embedded = table(tokens)
-            noise = scale * torch.from_numpy(draw(record, tuple(embedded.shape)))
-            texts = mirrored(embedded, noise.to(embedded))
-            rows.append(_means(lm.model, texts, tokens))
-        run.progress(row + 1, len(split), "noisy texts")
-    return np.array(rows)
+    cut = [ids[: lm.context] for ids in encode(lm.tokenizer, split.texts)]
+    found: dict[int, np.ndarray] = {}
+    # Texts of one length share a pass, so that nothing is padded.
+    order = sorted(range(len(split)), key=lambda row: len(cut[row]))
+    for _, same in groupby(order, key=lambda row: len(cut[row])):
+        rows: list[int] = []
+        waiting: list[Tensor] = []
+        for row in same:
+            tokens = torch.tensor(cut[row], device=lm.device)
+            with torch.inference_mode():
+                embedded = table(tokens)
+                noise = scale * torch.from_numpy(draw(split.ids[row], tuple(embedded.shape)))
+                waiting.append(mirrored(embedded, noise.to(embedded)))
+            rows.append(row)
+            if len(rows) * waiting[0].numel() >= NUMBERS:
+                found |= _answered(lm, rows, waiting, cut)
+                rows, waiting = [], []
+        found |= _answered(lm, rows, waiting, cut)
+        run.progress(len(found), len(split), "noisy texts")
+    return np.array([found[row] for row in range(len(split))])
+
+
+def _answered(
+    lm: Any, rows: list[int], waiting: list[Tensor], cut: list[list[int]]
+) -> dict[int, np.ndarray]:
+    """The answers of some records of one length, by their rows."""
+    if not rows:
+        return {}
+    texts = torch.cat(waiting)
+    copies = len(waiting[0])
+    tokens = torch.tensor([cut[row] for row in rows], device=lm.device)
+    with torch.inference_mode():
+        means = _means(lm.model, texts, tokens.repeat_interleave(copies, dim=0))
+    return dict(zip(rows, means.reshape(len(rows), copies), strict=True))
 
 
 def _means(
-    model: Any, texts: Float[Tensor, "texts tokens width"], tokens: Tensor
+    model: Any, texts: Float[Tensor, "texts tokens width"], tokens: Int[Tensor, "texts tokens"]
 ) -> Float[np.ndarray, " texts"]:
-    """One record at a time: all its copies are of one length, so that nothing is padded."""
+    """The mean log-probability of a token of each text, of which the tokens are known."""
     vocabulary = model.config.get_text_config().vocab_size
-    size = max(1, LOGITS // (len(tokens) * vocabulary))
+    size = max(1, LOGITS // (tokens.shape[1] * vocabulary))
     means = []
-    for part in texts.split(size):
+    for part, own in zip(texts.split(size), tokens.split(size), strict=True):
         logits = model(inputs_embeds=part, use_cache=False).logits[:, :-1]
-        answers = tokens[1:].repeat(len(part))
+        answers = own[:, 1:].reshape(-1)
         found = reduce_logits(logits.reshape(-1, logits.shape[-1]), answers).logprob
         means.append(found.reshape(len(part), -1).astype(np.float64).mean(axis=1))
     return np.concatenate(means)

@@ -23,17 +23,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
-from engram.methods.measures.personal_fields.places import (
-    Answers,
-    answers_of,
-    field_columns,
-    strangers,
-)
-from engram.parts.record_bootstrap import ratio_interval
-from engram.stats.intervals import clopper_pearson
+from engram.parts.record_bootstrap import side_interval
+from engram.parts.stated_fields import Answers, answers_of, field_columns, strangers
 
 
 @dataclass(frozen=True)
@@ -121,20 +114,3 @@ class PersonalFields:
             f"outsiders {mean2:.3g} in {len(others.owner)} of {people[1]}"
         )
         return Finding(name, value, max(-1.0, value - down), min(1.0, value + up), n, note=note)
-
-
-def side_interval(
-    values: Float[np.ndarray, " n"],
-    owner: Int[np.ndarray, " n"],
-    rng: np.random.Generator,
-    resamples: int,
-) -> tuple[float, float, float]:
-    """Lower end, mean and upper end over one side's records, resampling owners."""
-    people = np.unique(owner, return_inverse=True)[1]
-    totals, sizes = np.bincount(people, weights=values), np.bincount(people)
-    mean = float(values.mean())
-    if mean in (0.0, 1.0):  # all alike: resampling would say that this is certain
-        low, high = clopper_pearson(int(mean) * len(sizes), len(sizes))
-    else:
-        low, high = ratio_interval(totals, sizes.astype(np.float64), rng, resamples)
-    return min(low, mean), mean, max(high, mean)

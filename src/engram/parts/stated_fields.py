@@ -1,5 +1,6 @@
 """Where records state their fields, and what the model makes of the tokens there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
-from engram.core import Run, Split, Target
+from engram.core import EngramError, Run, Split, Target
 from engram.stats.owners import owner_index
 
 SHORTEST, LONGEST = 3, 100
@@ -64,7 +65,7 @@ def answers_of(
     texts = split.texts
     for first in range(0, len(split), BLOCK):
         block = texts[first : first + BLOCK]
-        for row, ends in enumerate(_token_ends(target.model.tokenizer, block), first):
+        for row, ends in enumerate(token_ends(target.model.tokenizer, block), first):
             if kept is not None and not kept[row]:
                 continue
             start = int(signals.offsets[row])
@@ -85,7 +86,7 @@ def _as_arrays(rows: list[tuple[float, bool, int]]) -> Answers:
     )
 
 
-def _token_ends(tokenizer: Any, texts: tuple[str, ...]) -> list[Int[np.ndarray, "tokens 2"]]:
+def token_ends(tokenizer: Any, texts: tuple[str, ...]) -> list[Int[np.ndarray, "tokens 2"]]:
     """Where the characters of each token begin and end."""
     given = tokenizer(list(texts), return_offsets_mapping=True, truncation=False, verbose=False)
     return [np.array(ends, np.int64).reshape(-1, 2) for ends in given["offset_mapping"]]
@@ -113,3 +114,44 @@ def stated_at(text: str, field: str) -> int:
             return at
         at = text.find(field, at + 1)
     return -1
+
+
+def fact_columns(split: Split, wanted: Sequence[str] = (), name: str = "name") -> tuple[str, ...]:
+    """The columns named, or all of strings or whole numbers but the text and the person's name.
+
+    Raises:
+        EngramError: A named column is not there.
+    """
+    for column in wanted:
+        split.column(column)
+    columns = field_columns(split, split)
+    return tuple(dict.fromkeys(wanted)) or tuple(c for c in columns if c != name)
+
+
+def first_tokens_right(
+    target: Target, split: Split, question: str, answer: str, run: Run
+) -> Bool[np.ndarray, " n"]:
+    """Whether the first token of each answer is the model's first choice after the question.
+
+    The text of a record must be its question, a blank and its answer.
+
+    Raises:
+        EngramError: A text is not.
+    """
+    signals = run.tokens(target, split)
+    asked, truth = (split.column(c).to_pylist() for c in (question, answer))
+    hits = np.zeros(len(split), bool)
+    texts = split.texts
+    for first in range(0, len(split), BLOCK):
+        block = texts[first : first + BLOCK]
+        for row, ends in enumerate(token_ends(target.model.tokenizer, block), first):
+            if texts[row] != f"{asked[row]} {truth[row]}":
+                raise EngramError(
+                    f"the text of record {split.ids[row]!r} is {texts[row]!r:.80}, not its "
+                    "question, a blank and its answer",
+                    hint="`engram transform biography-questions` makes such records",
+                )
+            inside = np.flatnonzero(ends[:, 1] > len(asked[row]) + 1)
+            if len(inside) and inside[0] > 0:
+                hits[row] = bool(signals.greedy[int(signals.offsets[row]) + int(inside[0]) - 1])
+    return hits

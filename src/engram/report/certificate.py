@@ -1,0 +1,141 @@
+"""The answer to a deletion request, on one page, for a reader who is no engineer.
+
+The page holds no text of any record and no name of any owner: pseudonyms only, which whoever
+knows the ids can check (`engram.core.ledger.pseudonym`).
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from markupsafe import Markup
+
+from engram.core.finding import Finding
+from engram.report import page, wording
+from engram.report.limits import Limits
+from engram.store import disk_errors, write_json
+
+HTML, JSON = "certificate.html", "certificate.json"
+SHOWN = 50
+"""The most pseudonyms that the page shows; the JSON has all."""
+PROMISES = {
+    "exact": "The model was trained again from its beginning, without these records. What it does "
+    "cannot depend on them. This is a guarantee.",
+    "approximate": "The model's weights were changed until the questions below could no longer "
+    "tell that it had seen these records. That is evidence, not a guarantee: somebody may find a "
+    "question that still tells.",
+    "suppression": "The model was kept from talking about these records; what it learnt from them "
+    "is still in it. This is not forgetting.",
+}
+LIMITS = (
+    "Copies of the model from before, and what was made with them, still hold what it had learnt.",
+    "The questions below are those that were asked. Others were not.",
+    "Backups and logs of the records themselves are another matter, and not covered here.",
+)
+QUESTIONS = (
+    ("AUC of forgotten records", "Can the records be told from ones that the model never saw?",
+     "0.5: no better than by tossing a coin"),
+    ("tokens of forgotten records that greedy decoding writes",
+     "How much of them does the model write by itself, word for word?", "share of their tokens"),
+    ("extraction strength of forgotten records",
+     "How early in a record does the model go on by itself?", "0: never; 1: from the beginning"),
+    ("ROUGE-L recall of forgotten records",
+     "How much of the right answer does it give when it is asked?", "share of its words"),
+    ("forget quality (p-value)",
+     "Do its answers differ from those of a model that never saw the records?",
+     "above 0.05: not more than by chance"),
+    ("privacy gap to the model that never saw them",
+     "How far is it from a model that never saw them?", "0: no difference"),
+    ("model utility on kept records", "Is what was to stay still there?", "higher is better"),
+    ("loss on kept records", "How well does it still know what was kept?", "lower is better"),
+    ("loss on kept records most like the forgotten ones",
+     "Did the records that are most like them survive?", "lower is better"),
+)  # fmt: skip
+
+
+def certificate(
+    story: Mapping[str, Any], entry: Mapping[str, Any], facts: Mapping[str, Any], promise: str
+) -> dict[str, Any]:
+    """What `certificate.json` holds.
+
+    Args:
+        story: The evidence: `run.json` of the request.
+        entry: Number and hash of the ledger's entry, and the one before it.
+        facts: What the entry says.
+        promise: "exact", "approximate" or "suppression".
+    """
+    rows = {row["name"]: row["cells"] for row in story["comparison"]["rows"]}
+    checks = [
+        {"question": question, "reading": reading, "answers": rows[name]}
+        for name, question, reading in QUESTIONS
+        if name in rows
+    ]
+    return {
+        "engram": story["engram"],
+        "kind": "certificate",
+        "created": story["created"],
+        "by": facts["by"],
+        "records": facts["records"],
+        "owners": facts["owners"],
+        "method": facts["method"],
+        "config": facts["config"],
+        "promise": {"kind": promise, "sentence": PROMISES[promise]},
+        "before": facts["before"],
+        "after": facts["after"],
+        "verdict": story["verdict"],
+        "models": story["comparison"]["columns"],
+        "checks": checks,
+        "limits": list(LIMITS),
+        "entry": {**entry, "time": facts["time"]},
+        "evidence": facts["evidence"],
+    }
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """The page."""
+    style = (page.TEMPLATES / "style.css").read_text("utf-8")
+    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
+    checks = [
+        SimpleNamespace(
+            question=check["question"],
+            reading=check["reading"],
+            answers=[_answer(cell) for cell in check["answers"]],
+        )
+        for check in document["checks"]
+    ]
+    template = page.environment().get_template("certificate.html.j2")
+    return template.render(
+        doc=SimpleNamespace(**document),
+        checks=checks,
+        names=_listed(document["records"]),
+        owners=_listed(document["owners"]),
+        style=Markup(style),
+        digest=digest,
+        limits=Limits(),
+    )
+
+
+def _answer(cell: Mapping[str, Any]) -> str:
+    finding = Finding(**cell)
+    if finding.value is None:
+        return "not asked"
+    low, high = wording.number(finding.low), wording.number(finding.high)
+    return f"{wording.value_of(finding)} (between {low} and {high})"
+
+
+def _listed(names: Sequence[str]) -> SimpleNamespace:
+    return SimpleNamespace(shown=list(names[:SHOWN]), more=max(0, len(names) - SHOWN), n=len(names))
+
+
+def write(folder: Path, document: Mapping[str, Any]) -> Path:
+    """Write `certificate.json` and `certificate.html`; the page's path."""
+    text = render(document)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / JSON, document)
+        part = folder / (HTML + ".part")
+        part.write_text(text, encoding="utf-8", newline="\n")
+        return part.replace(folder / HTML)
