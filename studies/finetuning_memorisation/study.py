@@ -1,7 +1,7 @@
 """Does it matter for memorisation which weights are fine-tuned, at equal usefulness?
 
-A small base is trained on news. Each method tunes it on abstracts of medical papers and on two
-made-up secrets, each planted 25 times; the three that are compared, at two learning rates each.
+A small base is trained on news and on abstracts of medical papers. Each method tunes it on other
+abstracts and on two made-up secrets, each planted 25 times; the three that are compared, at two learning rates each.
 After every epoch two attacks look at it: how many members a likelihood ratio against the base
 recalls where it accuses one outsider in ten, and how exposed the secrets are. Beside them stands
 the perplexity on abstracts that the model never saw.
@@ -67,13 +67,22 @@ def public_base(run: EngineRun, settings: Mapping[str, Any]) -> Target:
     """The base: trained once for all seeds."""
     news = data.read(settings["public"])
     rows = run.stream("public").permutation(len(news))[: settings["public_records"]]
+    field = public_rows(data.read(settings["private"]), settings)
+    texts = [*news.take(np.sort(rows)).texts, *field.texts]
     recipe = catalog.find("recipes", "pretrain-lm").load()(**settings["base"])
-    return run.fit(recipe, news.take(np.sort(rows)).renamed("public"))
+    return run.fit(recipe, Split.of("public", text=texts))
+
+
+def public_rows(private: Split, settings: Mapping[str, Any]) -> Split:
+    """The texts of the private field that the base may know: the first ones, the same always."""
+    return private.take(range(settings["same_field"]), "public")
 
 
 def private_parts(base: Target, settings: Mapping[str, Any], run: EngineRun) -> dict[str, Split]:
     """Members, outsiders and validation records: disjoint, drawn from the private texts."""
-    texts = chunks(data.read(settings["private"]), base, settings["tokens"], settings["gram"])
+    private = data.read(settings["private"])
+    rest = private.take(range(settings["same_field"], len(private)), "private")
+    texts = chunks(rest, base, settings["tokens"], settings["gram"])
     order, first, found = run.stream("parts").permutation(len(texts)), 0, {}
     if len(texts) < sum(settings["each"].values()):
         raise EngramError(
@@ -223,12 +232,12 @@ def method(rates: Sequence[float], **fields: Any) -> dict[str, Any]:
 
 
 METHODS = {
-    "full": method((1e-3, 3e-3), method="full"),
-    "head": method((3e-3, 1e-2), method="head"),
-    "adapter-16": method((1e-2, 3e-2), method="adapter", reduction=16),
-    "adapter-2": method((1e-2,), method="adapter", reduction=2),
-    "lora": method((1e-2,), method="lora", rank=4),
-    "block": method((5e-3,), method="block", block=-1),
+    "full": method((3e-4, 1e-3), method="full"),
+    "head": method((1e-3, 3e-3), method="head"),
+    "adapter-16": method((3e-3, 1e-2), method="adapter", reduction=16),
+    "adapter-2": method((3e-3,), method="adapter", reduction=2),
+    "lora": method((3e-3,), method="lora", rank=4),
+    "block": method((1e-3,), method="block", block=-1),
 }
 EVERY = tuple(METHODS)
 TINY = {"layers": 1, "width": 32, "heads": 2, "context": 64, "vocabulary": 300, "epochs": 1}
@@ -303,7 +312,7 @@ STUDY = Study(
     ),
     budgets={
         "smoke": {
-            "public": "demo:letters?n=40&seed=1", "public_records": 40,
+            "public": "demo:letters?n=40&seed=1", "public_records": 40, "same_field": 40,
             "private": "demo:letters?n=120&seed=2", "base": TINY, "tokens": 40, "gram": 6,
             "each": {"members": 12, "outsiders": 12, "validation": 8},
             "secrets": 1, "copies": 3, "samples": 100,
@@ -311,11 +320,11 @@ STUDY = Study(
             "tune": {"epochs": 1, "batch_size": 8},
         },
         "small": {
-            "public": "ag-news", "public_records": 2000, "private": "medical-abstracts",
-            "base": {**SMALL, "batch_size": 32, "learning_rate": 1e-3}, "tokens": 48, "gram": 8,
+            "public": "ag-news", "public_records": 1000, "private": "medical-abstracts",
+            "same_field": 300, "base": {**SMALL, "batch_size": 16, "learning_rate": 2e-3}, "tokens": 48, "gram": 8,
             "each": {"members": 200, "outsiders": 200, "validation": 120},
             "secrets": 2, "copies": 25, "samples": 300, "methods": METHODS,
-            "tune": {"epochs": 10, "batch_size": 16, "schedule": "constant"},
+            "tune": {"epochs": 12, "batch_size": 16, "schedule": "constant"},
         },
     },
     tried="",

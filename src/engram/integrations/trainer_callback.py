@@ -57,7 +57,7 @@ class MemorisationCallback(TrainerCallback):
         patience: int = 0,
         every: int = 0,
         prefix: int = 32,
-        suffix: int = 32,
+        suffix: int = 24,
         sample: int = 256,
         canaries: int = 8,
         cost: float = 0.1,

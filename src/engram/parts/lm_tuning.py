@@ -123,7 +123,7 @@ class Tuning:
     """Steps between two observations; 0: once an epoch."""
     observe_prefix: int = 32
     """Tokens of a text that are given before it is continued; of short texts, half."""
-    observe_suffix: int = 32
+    observe_suffix: int = 24
     """The most tokens that are written and compared."""
     observe_sample: int = 256
     """The most records of a side that are looked at."""

@@ -47,7 +47,7 @@ class Watch:
     tau: float = 0.2
     patience: int = 0
     prefix: int = 32
-    suffix: int = 32
+    suffix: int = 24
     sample: int = 256
     canaries: int = 8
     cost: float = 0.1
@@ -60,7 +60,7 @@ class Watch:
             raise EngramError(
                 f"prefix is {self.prefix} and suffix {self.suffix}, but they must be at least 1 "
                 f"and {max(self.sizes)}, the longest run that is looked for",
-                hint="32 tokens of each are usual",
+                hint="32 and 24 tokens are usual",
             )
         if self.sample < 2 or self.canaries < 0:
             raise EngramError(
