@@ -30,11 +30,13 @@ from engram.parts.published_model import (
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
 from engram.parts.token_examples import TokenExamples, encoded
+from engram.parts.whole_words import whole_words
 from engram.parts.writing import Writer
 from engram.stats.intervals import mean_finding
 
-PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
+PAD, BEGIN, END, UNKNOWN = "<|pad|>", "<|begin|>", "<|end|>", "<|unknown|>"
 SPECIAL = (PAD, BEGIN, END)
+ROLES = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
 BATCH_TOKENS = 4096
 
 
@@ -172,8 +174,10 @@ def tiny(
     heads: int = 4,
     context: int = 256,
     dropout: float = 0.0,
+    words: bool = False,
+    positions: bool = True,
 ) -> LanguageModel:
-    """An untrained GPT-2 of any size, and a byte-level tokenizer learnt from `texts`.
+    """An untrained GPT-2 of any size, and a tokenizer learnt from `texts`.
 
     Args:
         texts: What the tokenizer learns its words from, read once.
@@ -184,8 +188,12 @@ def tiny(
         heads: Attention heads of each block.
         context: The most tokens that it sees at once.
         dropout: Probability, everywhere that GPT-2 has it.
+        words: Whether tokens are what lies between blanks; else they are byte pairs.
+        positions: Whether it is told the place of a token; else the vectors that would tell are
+            zero, and are not trained.
     """
-    tokenizer = byte_tokenizer(texts, vocabulary, context)
+    learn = word_tokenizer if words else byte_tokenizer
+    tokenizer = learn(texts, vocabulary, context)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_layer=layers,
@@ -202,13 +210,20 @@ def tiny(
     )
     with torch_seeded(seed, "initial weights"):
         model = GPT2LMHeadModel(config)
+    if not positions:
+        model.transformer.wpe.weight.requires_grad_(False).zero_()
     return LanguageModel(model.eval(), tokenizer)
 
 
 def byte_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """Byte-level byte-pair encoding (Radford et al., 2019) that begins every text with a token."""
-    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
-    return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", roles)
+    return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", ROLES)
+
+
+def word_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
+    """Each run of characters between blanks is a token; it begins every text with a token."""
+    roles = {**ROLES, "unk_token": UNKNOWN}
+    return whole_words(texts, vocabulary, context, (*SPECIAL, UNKNOWN), f"{BEGIN} $A", roles)
 
 
 @torch.inference_mode()

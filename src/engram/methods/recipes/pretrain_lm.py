@@ -15,8 +15,9 @@ Differs from the paper:
 3. No dropout unless it is asked for.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from engram.core import Draft, EngramError, Paper, Run, Split
 from engram.families.causal_lm import FAMILY, LanguageModel, tiny
@@ -24,6 +25,7 @@ from engram.parts.training import (
     Epochs,
     Plan,
     Schedule,
+    Step,
     Training,
     batch_loss,
     check_at_least,
@@ -48,6 +50,9 @@ class PretrainLm:
     )
     family: ClassVar[str] = "causal-lm"
 
+    tokens: Literal["bytes", "words"] = "bytes"
+    """What a token is: "bytes" learns pairs of bytes; "words" takes what lies between blanks, for
+    records that are written as tokens already (a rarer word than `vocabulary` has is unknown)."""
     vocabulary: int = 2048
     """The most tokens that the tokenizer may learn; at least 259."""
     layers: int = 4
@@ -58,6 +63,8 @@ class PretrainLm:
     """Attention heads of each block."""
     context: int = 256
     """Tokens that the model sees at once; longer records are cut into pieces."""
+    positions: bool = True
+    """Whether the model is told the place of each token; without, only the causal mask tells."""
     dropout: float = 0.0
     """Dropout probability while training, in [0, 1)."""
     epochs: int = 3
@@ -80,6 +87,11 @@ class PretrainLm:
         for name in ("vocabulary", "layers", "width", "heads", "context", "epochs", "batch_size"):
             value = least.get(name, 1)
             check_at_least(name, getattr(self, name), value, f"{value} is the least that works")
+        if self.tokens not in ("bytes", "words"):
+            raise EngramError(
+                f"tokens is {self.tokens!r}, but must be bytes or words",
+                hint="words is for records that are written as tokens, with blanks between them",
+            )
         if self.width % self.heads:
             raise EngramError(
                 f"width is {self.width}, which {self.heads} heads cannot share equally",
@@ -99,6 +111,13 @@ class PretrainLm:
 
     def __call__(self, split: Split, run: Run) -> Draft:
         """Learn a tokenizer and a model from the column `text`."""
+        lm, training, steps = self.begun(split, run)
+        for _ in steps:
+            pass
+        return Draft(self.family, lm, tuple(training.trace))
+
+    def begun(self, split: Split, run: Run) -> tuple[LanguageModel, Training, Iterator[Step]]:
+        """The model, how it is trained, and the steps: it learns as they are asked for."""
         FAMILY.check(split)
         lm = self.untrained(split, run)
         examples = FAMILY.examples(lm, split)
@@ -107,9 +126,7 @@ class PretrainLm:
         plan = self.plan(self.epochs * epochs.per_epoch)
         key = key_of(self, run.seed, split.fingerprint)
         training = Training(lm.model, plan, run, key, epochs.per_epoch)
-        for _ in training.steps(lambda step: batch_loss(examples, epochs.rows(step))):
-            pass
-        return Draft(self.family, lm, tuple(training.trace))
+        return lm, training, training.steps(lambda step: batch_loss(examples, epochs.rows(step)))
 
     def untrained(self, split: Split, run: Run) -> LanguageModel:
         """The tokenizer, and a model of random weights, on the run's device."""
@@ -122,6 +139,8 @@ class PretrainLm:
             heads=self.heads,
             context=self.context,
             dropout=self.dropout,
+            words=self.tokens == "words",
+            positions=self.positions,
         )
         lm.model.to(run.device)  # type: ignore[arg-type]
         return lm
