@@ -9,6 +9,23 @@ TRANSFORMS = [pytest.param(entry.load(), id=name) for name, entry in entries("tr
 pytestmark = pytest.mark.parametrize("transform", TRANSFORMS)
 
 
+@pytest.fixture
+def split(split, transform):
+    """The texts, with notes on their words for a transform that asks for such `columns`."""
+    if not getattr(transform, "columns", ()):
+        return split
+    words = [text.split() for text in split.texts]
+    noted = {
+        "words": words,
+        "lemmas": words,
+        "upos": [["X"] * len(each) for each in words],
+        "feats": [[""] * len(each) for each in words],
+        "blanks": [[True] * len(each) for each in words],
+    }
+    assert set(transform.columns) <= set(noted)
+    return Split.of("texts", text=split.texts, owners=split.owners, **noted)
+
+
 def test_returns_a_split_with_an_id_for_each_record(transform, split, run):
     made = transform()(split, run)
     assert isinstance(made, Split)
