@@ -88,11 +88,13 @@ class InterchangeAccuracy:
         model.eval()
         layers = len(blocks_of(model))
         ids = [tokenizer.convert_tokens_to_ids(marker) for marker in self.markers]
-        sides = [
-            right(model, self.beginnings(tokenizer, split, marker, rng), ids, wanted)
-            for wanted, marker in enumerate(self.markers)
-        ]
-        count = min(len(side) for side in sides)
+        sides: list[list[list[int]]] = [[], []]
+        if None not in ids:
+            sides = [
+                right(model, self.beginnings(tokenizer, split, marker, rng), ids, wanted)
+                for wanted, marker in enumerate(self.markers)
+            ]
+        count = min(self.pairs, *map(len, sides))
         hits = np.zeros((layers, self.places), np.int64)
         for first in range(0, count, BATCH):
             base, source = (Batch.of(side[first : min(count, first + BATCH)]) for side in sides)
