@@ -214,7 +214,7 @@ SHUFFLES = list(ORDER)
 OTHERS = [name for name in LANGUAGES if name.startswith("hop")]
 OTHERS += [name for name in LANGUAGES if name.startswith("reverse")]
 TINY = {"layers": 2, "width": 16, "heads": 2, "context": 32, "vocabulary": 320, "epochs": 1}
-SMALL = {"layers": 2, "width": 128, "heads": 4, "context": 64, "vocabulary": 2048, "epochs": 2,
+SMALL = {"layers": 2, "width": 128, "heads": 4, "context": 64, "vocabulary": 2048, "epochs": 1,
          "batch_size": 16, "learning_rate": 3e-3}  # fmt: skip
 LARGE = {"layers": 12, "width": 768, "heads": 12, "context": 128, "vocabulary": 8192, "epochs": 20,
          "batch_size": 64, "learning_rate": 6e-4, "warmup": 0.1, "dropout": 0.1}  # fmt: skip
