@@ -232,31 +232,31 @@ STUDY = Study(
             "A random order makes a language much harder (at least 0.5 nats a token)",
             where="experiment 1, perplexities",
             test=above("loss of nondeterministic", "loss of control", by=0.5),
-            paper_value="the highest curve; a figure only",
+            paper_value="the hardest of all; curves only",
         ),
         Claim(
             "A fixed order for each length makes it harder too (at least 0.25 nats)",
             where="experiment 1, perplexities",
             test=above("loss of deterministic 21", "loss of control", by=0.25),
-            paper_value="second highest; a figure only",
+            paper_value="next to the random order; curves only",
         ),
         Claim(
             "So does a fixed order inside windows of three tokens",
             where="experiment 1, perplexities",
             test=above("loss of local 3", "loss of control"),
-            paper_value="above the control; a figure only",
+            paper_value="above the control; curves only",
         ),
         Claim(
             "So do the even places before the odd ones",
             where="experiment 1, perplexities",
             test=above("loss of even-odd", "loss of control"),
-            paper_value="above the control; a figure only",
+            paper_value="above the control; curves only",
         ),
         Claim(
             "The order of the languages by loss is the paper's",
             where="experiment 1, perplexities",
             test=mean_at_least(RANK, 0.8, refuted=0.0),
-            paper_value="1, by definition",
+            paper_value="1: it is its order",
         ),
         Claim(
             "Reversed languages are harder than their control, which has the marker too",
@@ -265,7 +265,7 @@ STUDY = Study(
                 above("loss of reverse partial", "loss of reverse control"),
                 above("loss of reverse full", "loss of reverse control"),
             ),
-            paper_value="slightly above the control; a figure only",
+            paper_value="slightly above the control; curves only",
         ),
         Claim(
             "Languages whose markers hop are harder than their control",
@@ -274,7 +274,7 @@ STUDY = Study(
                 above("loss of hop tokens", "loss of hop control"),
                 above("loss of hop words", "loss of hop control"),
             ),
-            paper_value="close to the control; a figure only",
+            paper_value="close to the control; curves only",
         ),
         Claim(
             "A marker four words late surprises more than one in its natural place (0.5 bits)",
@@ -312,6 +312,29 @@ STUDY = Study(
                  "languages": list(LANGUAGES), "trained": 20000, "tested": 2000,
                  "pieces": 8000, "points": 20, "model": LARGE},
     },
-    tried="",
+    tried="""\
+The bounds (0.5 and 0.25 nats, 0.8, 0.5 bits) were set before anything was measured. One pilot on
+another seed chose the budget: 11,694 sentences read twice, at a learning rate of 0.004. Its loss on
+400 other sentences, by steps:
+
+| language | 200 | 400 | 600 | 800 | 1000 | 1462 |
+| --- | --- | --- | --- | --- | --- | --- |
+| control | 6.06 | 5.89 | 5.66 | 5.53 | 5.44 | 5.35 |
+| local 3 | 6.53 | 6.49 | 6.29 | 6.20 | 6.17 | 6.11 |
+| deterministic 21 | 6.62 | 6.61 | 6.54 | not run | not run | not run |
+| nondeterministic | 6.67 | 6.66 | 6.58 | 6.49 | 6.47 | 6.43 |
+
+The differences were there after 400 steps, so the small budget takes 400, and each sentence is read
+once. The models are far from having learnt what there is to learn: counts of three tokens in a row
+predict the control better than they do (see the n-grams below). Before that, one model of four
+blocks was trained on the control for 200 steps, and one of two blocks for 625, to see the time that
+a step takes.
+
+The paper gives perplexities as curves; what the table says of the paper is the order that its
+curves are described in, and was not checked against a printed copy.
+
+Not done: edge probing, models that were first trained on brackets, and the interchange on pairs
+that differ in one noun alone. The table has the interchange on beginnings of different sentences.
+""",
     run=run,
 )  # fmt: skip
