@@ -1,8 +1,8 @@
 """Does it matter for memorisation which weights are fine-tuned, at equal usefulness?
 
 A small base is trained on news and on abstracts of medical papers. Each method tunes it on other
-abstracts and on two made-up secrets, each planted 25 times; the three that are compared, at two learning rates each.
-After every epoch two attacks look at it: how many members a likelihood ratio against the base
+abstracts and on two made-up secrets, each planted 25 times; the three that are compared, at two
+learning rates each. After every epoch two attacks look at it: how many members a likelihood ratio against the base
 recalls where it accuses one outsider in ten, and how exposed the secrets are. Beside them stands
 the perplexity on abstracts that the model never saw.
 
@@ -321,7 +321,8 @@ STUDY = Study(
         },
         "small": {
             "public": "ag-news", "public_records": 1000, "private": "medical-abstracts",
-            "same_field": 300, "base": {**SMALL, "batch_size": 16, "learning_rate": 2e-3}, "tokens": 48, "gram": 8,
+            "same_field": 300, "base": {**SMALL, "batch_size": 16, "learning_rate": 2e-3},
+            "tokens": 48, "gram": 8,
             "each": {"members": 200, "outsiders": 200, "validation": 120},
             "secrets": 2, "copies": 25, "samples": 300, "methods": METHODS,
             "tune": {"epochs": 12, "batch_size": 16, "schedule": "constant"},
