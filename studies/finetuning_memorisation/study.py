@@ -2,9 +2,9 @@
 
 A small base is trained on news and on abstracts of medical papers. Each method tunes it on other
 abstracts and on two made-up secrets, each planted 25 times; the three that are compared, at two
-learning rates each. After every epoch two attacks look at it: how many members a likelihood ratio against the base
-recalls where it accuses one outsider in ten, and how exposed the secrets are. Beside them stands
-the perplexity on abstracts that the model never saw.
+learning rates each. After every epoch two attacks look at it: how many members a likelihood ratio
+against the base recalls where it accuses one outsider in ten, and how exposed the secrets are.
+Beside them stands the perplexity on abstracts that the model never saw.
 
 A method is never compared at equal epochs or at an equal learning rate (adapters learn slowly), but
 at equal perplexity: of each method the learning rate that reaches the lowest perplexity is taken,

@@ -26,8 +26,6 @@ def speaker():
     """A random model of words, uneven enough to prefer one marker here and the other there."""
     size = {"layers": 2, "width": 32, "heads": 2, "context": 64}
     lm = tiny(TEXTS, seed=3, vocabulary=64, tokens="pieces", **size)
-        TEXTS, seed=3, vocabulary=64, layers=2, width=32, heads=2, context=64, tokens="pieces"
-    )
     for number, weight in enumerate(lm.model.parameters()):
         weight.data *= 6 if weight.ndim > 1 else 1
         assert number < 100
