@@ -151,7 +151,7 @@ def _spearman(first: list[float], second: list[float]) -> float:
 
 FOUR = "birth_city,university,major,employer"
 SMALL = {"n": 400, "fields": FOUR, "values": 20, "names": 40, "wordings": 12}
-TUNE = {"batch_size": 32, "learning_rate": 1e-3}
+TUNE = {"batch_size": 32, "learning_rate": 2e-3}
 
 STUDY = Study(
     name="knowledge-extraction",
@@ -218,9 +218,9 @@ STUDY = Study(
                   "p-probe": {"steps": 2, "batch_size": 4},
                   "q-probe": {"steps": 2, "batch_size": 4}},
         "small": {"world": SMALL, "each": 10, "mix": 0.5, "celebrities": 0.0,
-                  "base": {"layers": 2, "width": 96, "heads": 4, "context": 64, "epochs": 10,
-                           "batch_size": 16, "learning_rate": 3e-3},
-                  "tune": {**TUNE, "epochs": 6},
+                  "base": {"layers": 2, "width": 96, "heads": 4, "context": 64, "spread": 0.1,
+                           "epochs": 6, "batch_size": 8, "learning_rate": 3e-3},
+                  "tune": {**TUNE, "epochs": 8},
                   "p-probe": {"steps": 200, "batch_size": 100},
                   "q-probe": {"steps": 200, "batch_size": 200}},
         "full": {"world": {"n": 100_000}, "each": 5, "mix": 0.8, "celebrities": 0.5,
