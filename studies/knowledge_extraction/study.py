@@ -31,11 +31,11 @@ from engram.engine.study import Claim, Study, above, all_of, mean_at_least
 SINGLE, BOTH = "single", "multi5+permute"
 ARMS = {
     SINGLE: "",
+    BOTH: "&multi=5&permute=1",
     "fullname": "&fullname=1",
     "multi2": "&multi=2",
     "multi5": "&multi=5",
     "permute": "&permute=5",
-    BOTH: "&multi=5&permute=1",
 }
 """How each arm tells its lives; all arms tell of the same people, and equally often."""
 MIXED, MINORITY = "QA of mixed training on single", "QA of the minority beside celebrities"
@@ -92,10 +92,12 @@ def _knowledge(
         **_measured("p-probing", base, read, run, places=1, **settings["p-probe"]),
         **_measured("q-probing", base, read, run, **settings["q-probe"]),
     }
+    linear = _measured("q-probing", base, read, run, **{**settings["q-probe"], "rank": 0})
     return {
         f"recall of {arm}": found["in-template recall"],
         f"P-probe of {arm}": found[LATER],
         f"Q-probe of {arm}": found["Q-probe accuracy"],
+        f"Q-probe without a change of the embeddings of {arm}": linear["Q-probe accuracy"],
     }
 
 
@@ -218,11 +220,11 @@ STUDY = Study(
                   "p-probe": {"steps": 2, "batch_size": 4},
                   "q-probe": {"steps": 2, "batch_size": 4}},
         "small": {"world": SMALL, "each": 10, "mix": 0.5, "celebrities": 0.0,
-                  "base": {"layers": 2, "width": 96, "heads": 4, "context": 64, "spread": 0.1,
-                           "epochs": 6, "batch_size": 8, "learning_rate": 3e-3},
-                  "tune": {**TUNE, "epochs": 8},
+                  "base": {"layers": 2, "width": 64, "heads": 4, "context": 64, "spread": 0.1,
+                           "epochs": 8, "batch_size": 8, "learning_rate": 3e-3},
+                  "tune": {**TUNE, "epochs": 12},
                   "p-probe": {"steps": 200, "batch_size": 100},
-                  "q-probe": {"steps": 200, "batch_size": 200}},
+                  "q-probe": {"steps": 300, "batch_size": 200}},
         "full": {"world": {"n": 100_000}, "each": 5, "mix": 0.8, "celebrities": 0.5,
                  "base": {"layers": 12, "width": 768, "heads": 12, "context": 512, "epochs": 108,
                           "batch_size": 96, "vocabulary": 8192},
