@@ -20,7 +20,7 @@ person is read, drawn at random. 4. Fewer steps, by default.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -113,7 +113,14 @@ class PProbing:
         labels, classes = classes_of(columns, train)
         readings = read.readings(labels, classes)
         purpose = f"p-probing {where}"
-        seen = probed(target.model.model, readings, train, self.plan(), run, purpose)
+        settings = {**asdict(self), "seed": run.seed, "where": where}
+        seen = run.computed(
+            "p-probing",
+            target,
+            told,
+            settings,
+            lambda: probed(target.model.model, readings, train, self.plan(), run, purpose),
+        )
         hits = (seen == labels[:, None])[~train]
         left = len(people) - len(told)
         note = f"{left} people left out whose text does not state all fields" if left else ""

@@ -19,7 +19,7 @@ embeddings. 4. The learning rate falls to 0; the paper's schedule was not checke
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -117,6 +117,14 @@ class QProbing:
             for ids in encode(target.model.tokenizer, texts)
         ]
         readings = Readings(tokens, np.array([[len(ids) - 1] for ids in tokens]), labels, classes)
-        seen = probed(target.model.model, readings, train, self.plan(), run, f"q-probing {where}")
+        purpose = f"q-probing {where}"
+        settings = {**asdict(self), "seed": run.seed, "where": where}
+        seen = run.computed(
+            "q-probing",
+            target,
+            people,
+            settings,
+            lambda: probed(target.model.model, readings, train, self.plan(), run, purpose),
+        )
         hits = (seen[:, 0] == labels)[~train]
-        return probe_findings(NAME, hits, fields, run, f"q-probing {where}")
+        return probe_findings(NAME, hits, fields, run, purpose)
