@@ -12,9 +12,9 @@ alone), and, once it was tuned on the questions about one half of the people, do
 about the other half? A seventh model reads the plain biographies and the questions about one half
 at once.
 
-Differs from the paper: 400 people instead of 100,000, with four fields of 20 values and names of
-40 parts each; models of a few hundred thousand weights with learnt positions and whole words as
-tokens; 12 wordings a field; all texts are sequences of their own; the loss of tuning counts the
+Differs from the paper: 400 people instead of 100,000, with four fields of 20 values, and last names
+that few of them share; models of a few hundred thousand weights with learnt positions and whole
+words as tokens; 12 wordings a field; all texts are sequences of their own; the loss of tuning counts the
 question's words too; the mixture has one half of its words in questions instead of four fifths.
 """
 
@@ -152,7 +152,7 @@ def _spearman(first: list[float], second: list[float]) -> float:
 
 
 FOUR = "birth_city,university,major,employer"
-SMALL = {"n": 400, "fields": FOUR, "values": 20, "names": 40, "wordings": 12}
+SMALL = {"n": 400, "fields": FOUR, "values": 20, "wordings": 12}
 TUNE = {"batch_size": 32, "learning_rate": 2e-3}
 
 STUDY = Study(
@@ -174,13 +174,16 @@ STUDY = Study(
             paper_value="99 %",
         ),
         Claim(
-            "Told once, knowledge can hardly be asked for; told in five wordings and orders it can",
+            "Told in five wordings and orders, knowledge can be asked for as it cannot be if told once",
             where="the result on question answering after fine-tuning",
-            test=all_of(
-                above(f"QA of {BOTH}", f"QA of {SINGLE}", by=0.30),
-                above(f"0.35 times QA of {BOTH}", f"QA of {SINGLE}"),
-            ),
+            test=above(f"QA of {BOTH}", f"QA of {SINGLE}", by=0.30),
             paper_value="96.6 % against 9.7 %",
+        ),
+        Claim(
+            "Told once, hardly anything can be asked for: at most 0.35 times as much",
+            where="the same result",
+            test=above(f"0.35 times QA of {BOTH}", f"QA of {SINGLE}"),
+            paper_value="0.1 times",
         ),
         Claim(
             "Mixing questions about one half of the people into pre-training makes the facts of "
@@ -220,11 +223,12 @@ STUDY = Study(
                   "p-probe": {"steps": 2, "batch_size": 4},
                   "q-probe": {"steps": 2, "batch_size": 4}},
         "small": {"world": SMALL, "each": 10, "mix": 0.5, "celebrities": 0.0,
-                  "base": {"layers": 2, "width": 64, "heads": 4, "context": 64, "spread": 0.1,
-                           "epochs": 8, "batch_size": 8, "learning_rate": 3e-3},
+                  "base": {"layers": 4, "width": 64, "heads": 4, "context": 64, "spread": 0.1,
+                           "epochs": 5, "batch_size": 8, "learning_rate": 3e-3},
                   "tune": {**TUNE, "epochs": 12},
                   "p-probe": {"steps": 200, "batch_size": 100},
-                  "q-probe": {"steps": 300, "batch_size": 200}},
+                  "q-probe": {"steps": 300, "batch_size": 200, "learning_rate": 0.03,
+                              "weight_decay": 1.0}},
         "full": {"world": {"n": 100_000}, "each": 5, "mix": 0.8, "celebrities": 0.5,
                  "base": {"layers": 12, "width": 768, "heads": 12, "context": 512, "epochs": 108,
                           "batch_size": 96, "vocabulary": 8192},
