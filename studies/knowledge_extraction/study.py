@@ -14,8 +14,9 @@ at once.
 
 Differs from the paper: 400 people instead of 100,000, with four fields of 20 values, and last names
 that few of them share; models of a few hundred thousand weights with learnt positions and whole
-words as tokens; 12 wordings a field; all texts are sequences of their own; the loss of tuning counts the
-question's words too; the mixture has one half of its words in questions instead of four fifths.
+words as tokens; 12 wordings a field; all texts are sequences of their own; the loss of tuning
+counts the question's words too; the mixture has one half of its words in questions instead of four
+fifths.
 """
 
 from collections.abc import Mapping
@@ -174,7 +175,7 @@ STUDY = Study(
             paper_value="99 %",
         ),
         Claim(
-            "Told in five wordings and orders, knowledge can be asked for as it cannot be if told once",
+            "Told in five wordings and orders, knowledge can be asked for as when told once it cannot",
             where="the result on question answering after fine-tuning",
             test=above(f"QA of {BOTH}", f"QA of {SINGLE}", by=0.30),
             paper_value="96.6 % against 9.7 %",
@@ -237,6 +238,40 @@ STUDY = Study(
                  "p-probe": {"steps": 30_000, "batch_size": 50, "learning_rate": 1e-3},
                  "q-probe": {"steps": 30_000, "batch_size": 200, "learning_rate": 1e-3}},
     },
-    tried="",
+    tried="""\
+The margins (0.99, 0.30, 0.35 times, 0.25, 0.8) were set before anything was measured. The size was
+then looked for by hand on seed 0, and on seed 1 in the row that says so, within what a CPU does in
+minutes. All that was seen of the two outer arms, multi5+permute and then single; both recite with
+0.99 or more unless it says otherwise. "Linear": the Q-probe without a change of the embeddings.
+
+| people, name parts | layers x width, readings of each person | QA | P-probe | Q-probe | linear |
+|---|---|---|---|---|---|
+| 400, 40 of each | 2 x 64, 60 (recall 0.97, 1.00) | 0.38, 0.08 | | | |
+| 400, 40 of each (seed 1) | 2 x 64, 80 | 0.42, 0.08 | 0.19, 0.06 | 0.08, 0.05 * | 0.08, 0.06 |
+| 400, 40 of each | 4 x 64, 50 (recall 0.94) | 0.21 | 0.10 | 0.05 * | 0.11 |
+| 600, 100 of each | 2 x 64, 60 | 0.32, 0.12 | 0.24, 0.06 | 0.11, 0.05 | 0.10, 0.06 |
+| 400, all | 2 x 64, 50 | 0.50, 0.17 | 0.28, 0.08 | 0.09, 0.08 * | 0.16, 0.09 |
+| 400, all | 2 x 96, 80 | 0.78, 0.30 | 0.23, 0.09 | 0.12, 0.09 * | 0.17, 0.12 |
+| 600, all | 2 x 64, 60 | 0.62, 0.22 | 0.26, 0.09 | 0.11, 0.08 * | 0.21, 0.11 |
+| 400, all | 4 x 64, 50: as in the plan, but for the probe | 0.62 | 0.22 | 0.10 * | 0.15 |
+| 600, all | 4 x 64, 60 | 0.66, 0.15 | 0.31, 0.09 | 0.25, 0.12 | 0.21, 0.12 |
+
+\* With one change of the embeddings for all fields, which could also change the names of the people
+whom the probe learnt from. It learnt those by heart: on the people of the test it did worse than no
+change at all. Since then each field has a change of its own, and only embeddings that ten names
+share may change; here that is the token that begins a text.
+
+What the weights start from decides how soon a narrow model learns: with GPT-2's deviation of 0.02
+instead of about 0.1, 120 people were recited with 0.6 after 60 readings, and with 0.97 after 50.
+An earlier wording of some sentences named the fact before the person; no model can complete that
+from the name, and it was mended before anything in the table was measured.
+
+So in models this shallow most of what can be asked for is not laid open by the name alone: probes
+gain with depth and people, but stay far below answers. Whether six or twelve layers close the gap
+was not tried for want of time.
+
+Where a seed was interrupted and went on, its seconds below are those of the last part alone. They
+are of the clock, on two cores shared with other work; about ten minutes of CPU a seed.
+""",
     run=run,
 )  # fmt: skip
