@@ -175,7 +175,7 @@ STUDY = Study(
             paper_value="99 %",
         ),
         Claim(
-            "Told in five wordings and orders, knowledge can be asked for as when told once it cannot",
+            "Told in five wordings and orders knowledge can be asked for; told once it can not",
             where="the result on question answering after fine-tuning",
             test=above(f"QA of {BOTH}", f"QA of {SINGLE}", by=0.30),
             paper_value="96.6 % against 9.7 %",
