@@ -234,7 +234,7 @@ def method(rates: Sequence[float], **fields: Any) -> dict[str, Any]:
 METHODS = {
     "full": method((3e-4, 1e-3), method="full"),
     "head": method((1e-3, 3e-3), method="head"),
-    "adapter-16": method((3e-3, 1e-2), method="adapter", reduction=16),
+    "adapter-16": method((1e-3, 3e-3), method="adapter", reduction=16),
     "adapter-2": method((3e-3,), method="adapter", reduction=2),
     "lora": method((3e-3,), method="lora", rank=4),
     "block": method((1e-3,), method="block", block=-1),
@@ -328,6 +328,20 @@ STUDY = Study(
             "tune": {"epochs": 12, "batch_size": 16, "schedule": "constant"},
         },
     },
-    tried="",
+    tried="""\
+The bounds of the claims were set before anything was measured. Three bases were looked at, with
+seed 0, which is one of the study's seeds too; what follows was seen there.
+
+A base of news alone (2,000 articles, 5 epochs) was too far from the field: adapter-16 came down to
+a perplexity of 255 only, which full and head tuning passed within their first epoch (best 123 and
+151), so that there was nothing to compare. A base that knew 1,700 abstracts of the field was too
+near: its perplexity, 45, rose from the first epoch on with every method. The base of the small
+budget knows 300 abstracts. There, at learning rates of 0.003 and 0.01, adapter-16 did not get
+better than the base either (112), and smaller rates were chosen for it: 0.001 and 0.003.
+
+How a curve is read matters as much as the regime. On the way down most methods have hardly seen
+the secrets; on the way up full and head tuning have learnt them by heart while their perplexity is
+still that of an adapter at its best. Both readings stand in the table.
+""",
     run=run,
 )  # fmt: skip
