@@ -55,6 +55,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from engram import data
 from engram.core import Lineage, Split, Target
 from engram.engine.run import EngineRun
 from engram.families.causal_lm import LanguageModel
@@ -291,7 +292,7 @@ def table(results: list[dict[str, object]]) -> str:
 def memory_child(path: Path) -> None:
     """Audit the short records of a file with the small model; print the peak memory in MiB."""
     lm = language_model(SIZES["small"], "gpt2")
-    split = Split.from_table("short", pq.read_table(path, memory_map=True))
+    split = data.read(path)
     records, before = len(split), peak_mib()
     scores = engram(Task("quick", lm, lm, split))
     if not all(np.isfinite(values).all() for values in scores):

@@ -1,10 +1,10 @@
 """Does it matter for memorisation which weights are fine-tuned, at equal usefulness?
 
-A small base is trained on news. Each method tunes it on abstracts of medical papers and on four
-made-up secrets, each planted 25 times, at several learning rates. After every epoch two attacks
-look at it: how many members a likelihood ratio against the base recalls where it accuses one
-outsider in ten, and how exposed the secrets are. Beside them stands the perplexity on abstracts
-that the model never saw.
+A small base is trained on news and on abstracts of medical papers. Each method tunes it on other
+abstracts and on two made-up secrets, each planted 25 times; the three that are compared, at two
+learning rates each. After every epoch two attacks look at it: how many members a likelihood ratio
+against the base recalls where it accuses one outsider in ten, and how exposed the secrets are.
+Beside them stands the perplexity on abstracts that the model never saw.
 
 A method is never compared at equal epochs or at an equal learning rate (adapters learn slowly), but
 at equal perplexity: of each method the learning rate that reaches the lowest perplexity is taken,
@@ -13,12 +13,12 @@ reach. The curve is read a second time where it passes that perplexity again, on
 its last epoch where it does not.
 
 One seed draws anew which abstracts are members, outsiders and validation records, the secrets and
-all new weights. All seeds share one base. Abstracts are cut to their first 62 tokens, and no two
+all new weights. All seeds share one base. Abstracts are cut to their first 48 tokens, and no two
 of them share eight words in a row.
 
-Differs from the paper: a model of two layers instead of GPT-2; 300 texts instead of Wikipedia,
+Differs from the paper: a model of two layers instead of GPT-2; 200 texts instead of Wikipedia,
 Penn Treebank and Enron; texts are not packed into blocks; the secret's exposure is the mean of
-four; the threshold of the attack is set on outsiders that are not the validation records.
+two; the threshold of the attack is set on outsiders that are not the validation records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,13 +67,22 @@ def public_base(run: EngineRun, settings: Mapping[str, Any]) -> Target:
     """The base: trained once for all seeds."""
     news = data.read(settings["public"])
     rows = run.stream("public").permutation(len(news))[: settings["public_records"]]
+    field = public_rows(data.read(settings["private"]), settings)
+    texts = [*news.take(np.sort(rows)).texts, *field.texts]
     recipe = catalog.find("recipes", "pretrain-lm").load()(**settings["base"])
-    return run.fit(recipe, news.take(np.sort(rows)).renamed("public"))
+    return run.fit(recipe, Split.of("public", text=texts))
+
+
+def public_rows(private: Split, settings: Mapping[str, Any]) -> Split:
+    """The texts of the private field that the base may know: the first ones, the same always."""
+    return private.take(range(settings["same_field"]), "public")
 
 
 def private_parts(base: Target, settings: Mapping[str, Any], run: EngineRun) -> dict[str, Split]:
     """Members, outsiders and validation records: disjoint, drawn from the private texts."""
-    texts = chunks(data.read(settings["private"]), base, settings["tokens"], settings["gram"])
+    private = data.read(settings["private"])
+    rest = private.take(range(settings["same_field"], len(private)), "private")
+    texts = chunks(rest, base, settings["tokens"], settings["gram"])
     order, first, found = run.stream("parts").permutation(len(texts)), 0, {}
     if len(texts) < sum(settings["each"].values()):
         raise EngramError(
@@ -223,12 +232,12 @@ def method(rates: Sequence[float], **fields: Any) -> dict[str, Any]:
 
 
 METHODS = {
-    "full": method((1e-3, 3e-3), method="full"),
-    "head": method((3e-3, 1e-2), method="head"),
-    "adapter-16": method((1e-2, 3e-2), method="adapter", reduction=16),
-    "adapter-2": method((5e-3, 1.5e-2), method="adapter", reduction=2),
-    "lora": method((5e-3, 1.5e-2), method="lora", rank=4),
-    "block": method((3e-3, 1e-2), method="block", block=-1),
+    "full": method((3e-4, 1e-3), method="full"),
+    "head": method((1e-3, 3e-3), method="head"),
+    "adapter-16": method((1e-3, 3e-3), method="adapter", reduction=16),
+    "adapter-2": method((3e-3,), method="adapter", reduction=2),
+    "lora": method((3e-3,), method="lora", rank=4),
+    "block": method((1e-3,), method="block", block=-1),
 }
 EVERY = tuple(METHODS)
 TINY = {"layers": 1, "width": 32, "heads": 2, "context": 64, "vocabulary": 300, "epochs": 1}
@@ -303,7 +312,7 @@ STUDY = Study(
     ),
     budgets={
         "smoke": {
-            "public": "demo:letters?n=40&seed=1", "public_records": 40,
+            "public": "demo:letters?n=40&seed=1", "public_records": 40, "same_field": 40,
             "private": "demo:letters?n=120&seed=2", "base": TINY, "tokens": 40, "gram": 6,
             "each": {"members": 12, "outsiders": 12, "validation": 8},
             "secrets": 1, "copies": 3, "samples": 100,
@@ -311,13 +320,28 @@ STUDY = Study(
             "tune": {"epochs": 1, "batch_size": 8},
         },
         "small": {
-            "public": "ag-news", "public_records": 3000, "private": "medical-abstracts",
-            "base": {**SMALL, "batch_size": 32, "learning_rate": 1e-3}, "tokens": 62, "gram": 8,
-            "each": {"members": 300, "outsiders": 300, "validation": 200},
-            "secrets": 4, "copies": 25, "samples": 500, "methods": METHODS,
+            "public": "ag-news", "public_records": 1000, "private": "medical-abstracts",
+            "same_field": 300, "base": {**SMALL, "batch_size": 16, "learning_rate": 2e-3},
+            "tokens": 48, "gram": 8,
+            "each": {"members": 200, "outsiders": 200, "validation": 120},
+            "secrets": 2, "copies": 25, "samples": 300, "methods": METHODS,
             "tune": {"epochs": 12, "batch_size": 16, "schedule": "constant"},
         },
     },
-    tried="",
+    tried="""\
+The bounds of the claims were set before anything was measured. Three bases were looked at, with
+seed 0, which is one of the study's seeds too; what follows was seen there.
+
+A base of news alone (2,000 articles, 5 epochs) was too far from the field: adapter-16 came down to
+a perplexity of 255 only, which full and head tuning passed within their first epoch (best 123 and
+151), so that there was nothing to compare. A base that knew 1,700 abstracts of the field was too
+near: its perplexity, 45, rose from the first epoch on with every method. The base of the small
+budget knows 300 abstracts. There, at learning rates of 0.003 and 0.01, adapter-16 did not get
+better than the base either (112), and smaller rates were chosen for it: 0.001 and 0.003.
+
+How a curve is read matters as much as the regime. On the way down most methods have hardly seen
+the secrets; on the way up full and head tuning have learnt them by heart while their perplexity is
+still that of an adapter at its best. Both readings stand in the table.
+""",
     run=run,
 )  # fmt: skip

@@ -12,10 +12,11 @@ alone), and, once it was tuned on the questions about one half of the people, do
 about the other half? A seventh model reads the plain biographies and the questions about one half
 at once.
 
-Differs from the paper: 400 people instead of 100,000, with four fields of 20 values and names of
-40 parts each; models of a few hundred thousand weights with learnt positions and whole words as
-tokens; 12 wordings a field; all texts are sequences of their own; the loss of tuning counts the
-question's words too; the mixture has one half of its words in questions instead of four fifths.
+Differs from the paper: 400 people instead of 100,000, with four fields of 20 values, and last names
+that few of them share; models of a few hundred thousand weights with learnt positions and whole
+words as tokens; 12 wordings a field; all texts are sequences of their own; the loss of tuning
+counts the question's words too; the mixture has one half of its words in questions instead of four
+fifths.
 """
 
 from collections.abc import Mapping
@@ -31,11 +32,11 @@ from engram.engine.study import Claim, Study, above, all_of, mean_at_least
 SINGLE, BOTH = "single", "multi5+permute"
 ARMS = {
     SINGLE: "",
+    BOTH: "&multi=5&permute=1",
     "fullname": "&fullname=1",
     "multi2": "&multi=2",
     "multi5": "&multi=5",
     "permute": "&permute=5",
-    BOTH: "&multi=5&permute=1",
 }
 """How each arm tells its lives; all arms tell of the same people, and equally often."""
 MIXED, MINORITY = "QA of mixed training on single", "QA of the minority beside celebrities"
@@ -92,10 +93,12 @@ def _knowledge(
         **_measured("p-probing", base, read, run, places=1, **settings["p-probe"]),
         **_measured("q-probing", base, read, run, **settings["q-probe"]),
     }
+    linear = _measured("q-probing", base, read, run, **{**settings["q-probe"], "rank": 0})
     return {
         f"recall of {arm}": found["in-template recall"],
         f"P-probe of {arm}": found[LATER],
         f"Q-probe of {arm}": found["Q-probe accuracy"],
+        f"Q-probe without a change of the embeddings of {arm}": linear["Q-probe accuracy"],
     }
 
 
@@ -150,8 +153,8 @@ def _spearman(first: list[float], second: list[float]) -> float:
 
 
 FOUR = "birth_city,university,major,employer"
-SMALL = {"n": 400, "fields": FOUR, "values": 20, "names": 40, "wordings": 12}
-TUNE = {"batch_size": 32, "learning_rate": 1e-3}
+SMALL = {"n": 400, "fields": FOUR, "values": 20, "wordings": 12}
+TUNE = {"batch_size": 32, "learning_rate": 2e-3}
 
 STUDY = Study(
     name="knowledge-extraction",
@@ -172,13 +175,16 @@ STUDY = Study(
             paper_value="99 %",
         ),
         Claim(
-            "Told once, knowledge can hardly be asked for; told in five wordings and orders it can",
+            "Told in five wordings and orders knowledge can be asked for; told once it can not",
             where="the result on question answering after fine-tuning",
-            test=all_of(
-                above(f"QA of {BOTH}", f"QA of {SINGLE}", by=0.30),
-                above(f"0.35 times QA of {BOTH}", f"QA of {SINGLE}"),
-            ),
+            test=above(f"QA of {BOTH}", f"QA of {SINGLE}", by=0.30),
             paper_value="96.6 % against 9.7 %",
+        ),
+        Claim(
+            "Told once, hardly anything can be asked for: at most 0.35 times as much",
+            where="the same result",
+            test=above(f"0.35 times QA of {BOTH}", f"QA of {SINGLE}"),
+            paper_value="0.1 times",
         ),
         Claim(
             "Mixing questions about one half of the people into pre-training makes the facts of "
@@ -218,11 +224,12 @@ STUDY = Study(
                   "p-probe": {"steps": 2, "batch_size": 4},
                   "q-probe": {"steps": 2, "batch_size": 4}},
         "small": {"world": SMALL, "each": 10, "mix": 0.5, "celebrities": 0.0,
-                  "base": {"layers": 2, "width": 96, "heads": 4, "context": 64, "epochs": 10,
-                           "batch_size": 16, "learning_rate": 3e-3},
-                  "tune": {**TUNE, "epochs": 6},
+                  "base": {"layers": 4, "width": 64, "heads": 4, "context": 64, "spread": 0.1,
+                           "epochs": 5, "batch_size": 8, "learning_rate": 3e-3},
+                  "tune": {**TUNE, "epochs": 12},
                   "p-probe": {"steps": 200, "batch_size": 100},
-                  "q-probe": {"steps": 200, "batch_size": 200}},
+                  "q-probe": {"steps": 300, "batch_size": 200, "learning_rate": 0.03,
+                              "weight_decay": 1.0}},
         "full": {"world": {"n": 100_000}, "each": 5, "mix": 0.8, "celebrities": 0.5,
                  "base": {"layers": 12, "width": 768, "heads": 12, "context": 512, "epochs": 108,
                           "batch_size": 96, "vocabulary": 8192},
@@ -231,6 +238,40 @@ STUDY = Study(
                  "p-probe": {"steps": 30_000, "batch_size": 50, "learning_rate": 1e-3},
                  "q-probe": {"steps": 30_000, "batch_size": 200, "learning_rate": 1e-3}},
     },
-    tried="",
+    tried="""\
+The margins (0.99, 0.30, 0.35 times, 0.25, 0.8) were set before anything was measured. The size was
+then looked for by hand on seed 0, and on seed 1 in the row that says so, within what a CPU does in
+minutes. All that was seen of the two outer arms, multi5+permute and then single; both recite with
+0.99 or more unless it says otherwise. "Linear": the Q-probe without a change of the embeddings.
+
+| people, name parts | layers x width, readings of each person | QA | P-probe | Q-probe | linear |
+|---|---|---|---|---|---|
+| 400, 40 of each | 2 x 64, 60 (recall 0.97, 1.00) | 0.38, 0.08 | | | |
+| 400, 40 of each (seed 1) | 2 x 64, 80 | 0.42, 0.08 | 0.19, 0.06 | 0.08, 0.05 * | 0.08, 0.06 |
+| 400, 40 of each | 4 x 64, 50 (recall 0.94) | 0.21 | 0.10 | 0.05 * | 0.11 |
+| 600, 100 of each | 2 x 64, 60 | 0.32, 0.12 | 0.24, 0.06 | 0.11, 0.05 | 0.10, 0.06 |
+| 400, all | 2 x 64, 50 | 0.50, 0.17 | 0.28, 0.08 | 0.09, 0.08 * | 0.16, 0.09 |
+| 400, all | 2 x 96, 80 | 0.78, 0.30 | 0.23, 0.09 | 0.12, 0.09 * | 0.17, 0.12 |
+| 600, all | 2 x 64, 60 | 0.62, 0.22 | 0.26, 0.09 | 0.11, 0.08 * | 0.21, 0.11 |
+| 400, all | 4 x 64, 50: as in the plan, but for the probe | 0.62 | 0.22 | 0.10 * | 0.15 |
+| 600, all | 4 x 64, 60 | 0.66, 0.15 | 0.31, 0.09 | 0.25, 0.12 | 0.21, 0.12 |
+
+\* With one change of the embeddings for all fields, which could also change the names of the people
+whom the probe learnt from. It learnt those by heart: on the people of the test it did worse than no
+change at all. Since then each field has a change of its own, and only embeddings that ten names
+share may change; here that is the token that begins a text.
+
+What the weights start from decides how soon a narrow model learns: with GPT-2's deviation of 0.02
+instead of about 0.1, 120 people were recited with 0.6 after 60 readings, and with 0.97 after 50.
+An earlier wording of some sentences named the fact before the person; no model can complete that
+from the name, and it was mended before anything in the table was measured.
+
+So in models this shallow most of what can be asked for is not laid open by the name alone: probes
+gain with depth and people, but stay far below answers. Whether six or twelve layers close the gap
+was not tried for want of time.
+
+Where a seed was interrupted and went on, its seconds below are those of the last part alone. They
+are of the clock, on two cores shared with other work; about ten minutes of CPU a seed.
+""",
     run=run,
 )  # fmt: skip

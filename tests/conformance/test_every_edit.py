@@ -23,7 +23,7 @@ CASES = [
 pytestmark = pytest.mark.parametrize(("entry", "family"), CASES)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -46,7 +46,7 @@ class EditRun:
     def progress(self, done, total, what):
         assert 0 <= done <= total, what
         if self.dies_after is not None and done > self.dies_after:
-            raise Killed
+            raise KilledError
 
     def fit(self, recipe, split, *path):
         """A model that depends on the target and the records alone."""
@@ -59,7 +59,7 @@ class EditRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = shadows = sampler = records = target = tokens
+    losses = logits = computed = shadows = retrained = sampler = records = target = tokens
 
 
 @cache
@@ -149,7 +149,7 @@ def test_goes_on_where_it_was_killed(entry, family, draft, tmp_path, monkeypatch
     target, keep, forget = given(family)
     try:
         made(entry)(target, keep, forget, EditRun(tmp_path, dies_after=2))
-    except Killed:
+    except KilledError:
         saved = list(tmp_path.glob("*.safetensors"))
         assert saved or entry.name == "rank-one-edit"
     again = made(entry)(target, keep, forget, EditRun(tmp_path))
@@ -179,8 +179,16 @@ def test_says_so_where_there_is_nothing_to_forget(entry, family, tmp_path):
     """An edit that forgets needs records to forget; one that does not, does without."""
     target, keep, forget = given(family)
     for nothing in (None, forget.take([])):
-        try:
-            made(entry)(target, keep, nothing, EditRun(tmp_path))
-        except EngramError as problem:
+        problem = refusal(made(entry), target, keep, nothing, EditRun(tmp_path))
+        if problem is not None:
             assert "no records to forget" in str(problem)
             assert "--owner" in problem.hint
+
+
+def refusal(edit, *arguments):
+    """The mistake that an edit sees in what it is given, or None."""
+    try:
+        edit(*arguments)
+    except EngramError as problem:
+        return problem
+    return None

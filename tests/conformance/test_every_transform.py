@@ -12,10 +12,21 @@ pytestmark = pytest.mark.parametrize("transform", TRANSFORMS)
 
 @pytest.fixture
 def split(transform, split) -> Split:
-    """Texts that every transform can change; some ask for more columns than the text."""
+    """Texts that every transform can change; some ask for more `columns` than the text."""
     if transform.__name__ == "BiographyQuestions":
         return biographies(World(6), Telling(multi=2), stream(0, "conformance"))
-    return split
+    if not getattr(transform, "columns", ()):
+        return split
+    words = [text.split() for text in split.texts]
+    noted = {
+        "words": words,
+        "lemmas": words,
+        "upos": [["X"] * len(each) for each in words],
+        "feats": [[""] * len(each) for each in words],
+        "blanks": [[True] * len(each) for each in words],
+    }
+    assert set(transform.columns) <= set(noted)
+    return Split.of("texts", text=split.texts, owners=split.owners, **noted)
 
 
 def test_returns_a_split_with_an_id_for_each_record(transform, split, run):

@@ -136,7 +136,9 @@ def test_a_broken_key_is_refused_without_repeating_it(served, monkeypatch):
 # --- patience -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [status(500), status(503), drop, cut], ids=str)
+@pytest.mark.parametrize(
+    "fault", [status(500), status(503), drop, cut], ids=["500", "503", "drop", "cut"]
+)
 def test_what_fails_at_first_is_asked_again(served, records, fault):
     served.fault = after_probe(fault, fault)
     model = opened(served, threads=1)

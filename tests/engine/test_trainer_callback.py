@@ -122,7 +122,7 @@ def test_it_stops_and_the_chosen_weights_are_back(tmp_path, tokenizer, quiet):
     assert len(perplexities) == kept + 2  # one more than the best, and no further
     assert (kept == 0) == same(untrained, weights(trainer))
     again = stopping._monitor.look(stopping._model({"model": trainer.model,
-                                   "processing_class": tokenizer}), 0, 0.0)  # fmt: skip
+                                   "processing_class": tokenizer}), 1, 0.0)  # fmt: skip
     assert again["validation_perplexity"] == pytest.approx(perplexities[kept], rel=1e-6)
     assert not (tmp_path / "memorisation" / "best.safetensors").exists()
 

@@ -1,6 +1,9 @@
 """Fine-tuning through the engine and the command line: roles, adapters on disk, bad input."""
 
 import json
+import math
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +12,10 @@ from tests_engine import LETTERS, method
 
 from engram.core import EngramError, Ledger, Validated
 from engram.engine import known_records, load, train
+from engram.engine.shadows import own_recipe
 from engram.engine.train import train_on
+from engram.families.causal_lm import FAMILY
+from engram.parts import training
 
 SHORT = {"epochs": 1, "batch_size": 10}
 
@@ -70,3 +76,93 @@ def test_validation_by_the_command_line(engram, refused, store, tmp_path):
     assert "validation is 1.5" in refused(*common, "--validation", 1.5)
     no_holdout = [*common[:-1], 0]
     assert "0 records are held out" in refused(*no_holdout, "--validation", 0.5)
+
+
+ADAPTERS = ("adapter", "lora", "prefix", "prompt")
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def adapted(request, store):
+    """A target of each kind of adapter, trained through the engine."""
+    fields = {"virtual_tokens": 4, "rank": 2, "reduction": 4, "learning_rate": 1e-2, **SHORT}
+    tune = method(
+        "recipes", "finetune-lm", base=str(store.base.folder), method=request.param, **fields
+    )
+    return train(tune, store.letters, store.run, source=LETTERS, holdout=0.5)
+
+
+def test_an_adapter_is_audited_as_any_target(store, adapted):
+    """Signals, text, gradients and shadows: what the engine stores is what the model says."""
+    target = load(adapted.folder)
+    assert target.fingerprint == adapted.fingerprint
+    assert not (adapted.folder / "model.safetensors").exists()
+    known = known_records(target)
+    some = known.trained.with_texts([text[:60] for text in known.trained.texts]).take(range(6))
+    signals = store.run.tokens(target, some)
+    np.testing.assert_allclose(signals.losses(), FAMILY.losses(target.model, some), rtol=1e-4)
+    greedy = store.run.sampler(target, 0.0)
+    assert len(greedy.write(["The patient"], 5, np.random.default_rng(0))) == 1
+    norms = method("attacks", "gradient-norm")(target.sealed(), some, store.run)
+    assert (np.asarray(norms.values) < 0).all()
+    recipe = own_recipe(target, "")
+    assert recipe.method == target.model.adapter.kind
+
+
+def test_shadows_of_an_adapter_are_adapters(store):
+    fields = {"method": "lora", "rank": 2, "learning_rate": 1e-2, **SHORT}
+    tune = method("recipes", "finetune-lm", base=str(store.base.folder), **fields)
+    target = train(tune, store.letters, store.run, source=LETTERS, holdout=0.5)
+    found = store.run.shadows(target, store.letters, 2)
+    assert [shadow.model.adapter.kind for shadow in found.targets] == ["lora", "lora"]
+
+
+def test_an_adapter_by_the_command_line_and_its_audit(engram, store, tmp_path):
+    said = engram(
+        "train", "finetune-lm", "--data", LETTERS, "--base", store.base.folder, "--method", "lora",
+        "--target-modules", "c_attn", "c_fc", "--rank", 2, "--epochs", 1, "--holdout", 0.5,
+        "--out", tmp_path / "t", "--json",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    config = json.loads((tmp_path / "t" / "adapter_config.json").read_text())
+    assert sorted(config["target_modules"]) == ["c_attn", "c_fc"]
+    said = engram("audit", tmp_path / "t", "--attacks", "loss,reference", "--out", tmp_path / "a")
+    assert said.code == 0, said.err
+
+
+def test_what_cannot_be_tuned_is_refused(refused, engram, store, tmp_path):
+    common = ["train", "finetune-lm", "--data", LETTERS, "--base", store.base.folder]
+    said = refused(*common, "--method", "lora", "--target-modules", "q_proj")
+    assert "no module 'q_proj' to adapt; it has c_attn, c_fc, c_proj" in said
+    assert "batch_size is 500, but split 'trained' has 158 records (or pieces" in refused(
+        *common, "--batch-size", 500
+    )
+    said = refused(*common, "--response-template", "Answer: ")
+    assert "45 of 45 records have no 'Answer: ' before their response (the first: record" in said
+    assert "no column 'prompt'" in refused(*common, "--response-only")
+    assert "invalid choice" in refused(*common, "--method", "lorra")
+
+
+def test_the_adapter_of_another_base_by_the_command_line(refused, store, adapted, tmp_path):
+    folder = store.root / "copy"
+    if not folder.exists():
+        shutil.copytree(adapted.folder, folder)
+        shutil.copytree(store.target.folder, folder / "base")
+    assert "holds an adapter of another base" in refused("audit", folder)
+
+
+def test_a_diverged_training_by_the_command_line(engram, store, tmp_path, monkeypatch):
+    """Weights are spoilt after four steps: step and records are named, good weights are kept."""
+    monkeypatch.setattr(training, "PAUSE", 0.0)
+    monkeypatch.setattr(training, "SHARE", math.inf)
+    plain = training.learning_rate
+    monkeypatch.setattr(training, "learning_rate", lambda p, n: 1e37 if n == 4 else plain(p, n))
+    common = ["train", "finetune-lm", "--data", LETTERS, "--epochs", 1, "--clip", 0]
+    said = engram(*common, "--base", store.base.folder, "--out", tmp_path / "t")
+    assert said.code == 2
+    error, hint = said.err.splitlines()[-2:]
+    assert error.startswith("error: training diverged: at step 6 of 20 the loss is nan")
+    assert re.search(r"its batch holds \d records \(\w+", error)
+    kept = re.search(r"the weights after 4 steps are a model in (\S+), from which", hint)[1]
+    monkeypatch.setattr(training, "learning_rate", plain)
+    said = engram(*common, "--base", kept, "--learning-rate", "1e-5", "--out", tmp_path / "u")
+    assert said.code == 0, said.err

@@ -12,7 +12,7 @@ from engram.methods.attacks.min_k import MinK
 from engram.methods.attacks.min_k_plus_plus import standardised
 from engram.methods.attacks.neighbourhood import excess_loss
 from engram.methods.attacks.zlib import zlib_bits
-from engram.methods.measures.extraction.prompts import ngram_shares
+from engram.parts.ngram_memorisation import aligned_shares
 from engram.parts.paraphrasers.fillers import draws_from
 from engram.parts.paraphrasers.plan import Cut, plans
 from engram.parts.record_bootstrap import ratio_interval
@@ -135,7 +135,7 @@ def test_ngram_shares_agree_with_a_loop(rows, length, n, seed):
         np.mean([list(m[i : i + n]) == list(t[i : i + n]) for i in range(length - n + 1)])
         for m, t in zip(made, truth, strict=True)
     ]
-    np.testing.assert_allclose(ngram_shares(made, truth, n), expected)
+    np.testing.assert_allclose(aligned_shares(made, truth, n), expected)
 
 
 @quick

@@ -276,6 +276,21 @@ def test_needs_a_base_of_its_own_family_with_its_own_tokenizer(pair, texts, run,
     assert "own tokenizer" in caught.value.hint
 
 
+def test_the_plain_difference_of_losses_checks_the_tokenizer_too(pair, texts, run):
+    from engram.methods.attacks.reference import Reference
+
+    class Asked(type(run)):
+        def losses(self, target, split):
+            return np.zeros(len(split))
+
+    asked = Asked(run.scratch, others=run.others)
+    assert len(Reference()(pair[0], texts, asked).values) == len(texts)
+    size = {"vocabulary": 280, "layers": 1, "width": 8, "heads": 1, "context": CONTEXT}
+    run.others["base"] = Target("other", "masked-lm", tiny_masked(TEXTS, seed=0, **size), "o")
+    with pytest.raises(EngramError, match="has another tokenizer than target"):
+        Reference()(pair[0], texts, asked)
+
+
 def test_texts_with_nothing_to_hide_are_refused_by_name(pair, run):
     split = Split.of("t", text=["a fine text", "", "[MASK] [SEP]"])
     with pytest.raises(EngramError, match=r"no token that can be masked.*\(1 of 3 records\)"):

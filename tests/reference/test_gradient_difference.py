@@ -148,6 +148,16 @@ def test_without_a_stop_it_climbs_beyond_what_is_unseen(trained, tmp_path):
     assert mean_loss(draft.model, forget) > 2 * unseen
 
 
+def test_a_ruined_model_is_given_up_with_advice(trained, tmp_path):
+    target, data = trained
+    keep, forget = sides(data)
+    edit = GradientDifference(stop_at=1000.0, learning_rate=0.3, keep_weight=0.0, steps=20)
+    with pytest.raises(EngramError, match=r"diverged.*the target is as it was") as caught:
+        edit(target, keep, forget, FakeRun(tmp_path))
+    assert "--learning-rate" in caught.value.hint
+    assert causal_lm.FAMILY.fingerprint(target.model) == target.fingerprint
+
+
 def test_weights_of_zero_leave_a_side_out(trained, tmp_path):
     """Without a climb it is fine-tuning on what is kept; without a descent, plain ascent."""
     target, data = trained

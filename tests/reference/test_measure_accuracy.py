@@ -41,3 +41,27 @@ def test_names_the_columns_there_are(classifier, run):
     records = Split.of("bare", features=np.zeros((2, 4), np.float32), kind=[0, 1])
     with pytest.raises(EngramError, match=r"no column 'label'.*kind"):
         Accuracy()(classifier, {"all": records}, run)
+
+
+def test_classes_that_are_not_counted_from_zero(run):
+    from engram.core import Target, stream
+    from engram.methods.recipes.fit_estimator import FitEstimator
+
+    rng = stream(0, "classes")
+    label = np.repeat([3, 7, 20], 20)
+    features = (label[:, None] + rng.normal(0, 0.1, (60, 2))).astype(np.float32)
+    split = Split.of("far apart", features=features, label=label)
+    model = FitEstimator("gaussian-naive-bayes")(split, run).model
+
+    class Asked(type(run)):
+        def logits(self, target, split):
+            from engram.families.estimator import FAMILY
+
+            return FAMILY.logits(target.model, split)
+
+    target = Target("bayes", "estimator", model, "bayes")
+    (found,) = Accuracy()(target, {"all": split}, Asked(run.scratch))
+    assert found.value == 1.0
+    swapped = Split.of("swapped", features=features, label=np.repeat([7, 3, 20], 20))
+    (found,) = Accuracy()(target, {"all": swapped}, Asked(run.scratch))
+    assert found.value == pytest.approx(1 / 3)

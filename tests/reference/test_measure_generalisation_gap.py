@@ -45,6 +45,20 @@ def test_interval_covers_the_true_gap():
     assert 0.89 <= hits / 200 <= 0.99  # 95 % nominal, 200 trials
 
 
+def test_records_of_one_owner_stand_or_fall_together(target, run):
+    # Eight records of each of twelve owners with one loss an owner: there are only twelve draws.
+    rng = stream(1, "owners")
+    losses = {name: rng.normal(size=12).repeat(8) for name in ("members", "outsiders")}
+    people = np.repeat([f"p{k}" for k in range(12)], 8).tolist()
+    alone = {name: records(name, 96) for name in losses}
+    owned = {name: Split.of(name, text=split.texts, owners=people) for name, split in alone.items()}
+    fixed = with_losses(run, **losses)
+    (narrow,), (wide,) = (GeneralisationGap()(target, sides, fixed) for sides in (alone, owned))
+    assert wide.value == narrow.value
+    assert 2 < (wide.high - wide.low) / (narrow.high - narrow.low) < 4  # sqrt(8) = 2.8
+    assert (narrow.note, wide.note) == ("", "interval by owner")
+
+
 @pytest.mark.parametrize("sides", [{}, {"members": 1, "outsiders": 5}, {"members": 5}])
 def test_says_what_is_missing(target, run, sides):
     splits = {name: records(name, n) for name, n in sides.items()}

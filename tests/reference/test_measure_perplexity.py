@@ -33,6 +33,27 @@ def test_a_model_without_opinions_hesitates_between_all_tokens(make_lm, split, r
     np.testing.assert_allclose([found.low, found.value, found.high], vocabulary, rtol=1e-9)
 
 
+def test_the_interval_is_that_of_owners_where_they_are_known(target, split, run):
+    alone = Split.of("alone", text=split.texts)
+    one_each = Split.of("each", text=split.texts, owners=[f"p{i}" for i in range(len(split))])
+    (owned,), (plain,), (same,) = (
+        Perplexity()(target, {"all": records}, run) for records in (split, alone, one_each)
+    )
+    assert owned.value == plain.value == same.value
+    assert owned.note == "interval by owner"
+    assert plain.note == same.note == ""
+    assert (owned.low, owned.high) != (plain.low, plain.high)
+    # The same by hand: five totals, one an owner, are resampled.
+    signals = run.tokens(target, split)
+    nll, tokens = signals.losses() * signals.lengths, signals.lengths.astype(float)
+    rng, drawn = run.stream("perplexity", "all"), []
+    for _ in range(1000):
+        pick = [2 * k + j for k in rng.integers(0, 5, 5) for j in (0, 1)]
+        drawn.append(nll[pick].sum() / tokens[pick].sum())
+    expected = np.exp(np.quantile(drawn, [0.025, 0.975]))
+    np.testing.assert_allclose([owned.low, owned.high], expected, rtol=1e-12)
+
+
 def test_one_record_has_no_interval(target, split, run):
     (found,) = Perplexity()(target, {"one": split.take([0])}, run)
     assert found.value is None

@@ -87,9 +87,10 @@ def unlike():
     return made.take(sorted({last: row for row, last in enumerate(lasts)}.values()))
 
 
-def test_a_q_probe_finds_what_the_name_holds_and_chance_where_it_holds_nothing(unlike, run):
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_q_probe_finds_what_the_name_holds_and_chance_where_it_holds_nothing(unlike, rank, run):
     known = oracle(unlike, knows=("birth_city", "major"))
-    probe = QProbing(rank=0, steps=150, learning_rate=0.05, weight_decay=0.0)
+    probe = QProbing(rank=rank, steps=150, learning_rate=0.05, weight_decay=0.0)
     found = by_name(probe(known, {"people": unlike}, run))
     assert found["Q-probe accuracy, birth_city"].value == 1
     assert found["Q-probe accuracy, major"].value == 1
@@ -164,9 +165,9 @@ def test_a_probe_by_the_slow_way(make_lm, run):
     texts = [lm.tokenizer(t)["input_ids"] for t in ("The river was low", "a blue door", "Abel")]
     places = np.array([[len(ids) - 1, 1] for ids in texts])
     readings = Readings(texts, places, np.array([[0, 1], [1, 0], [1, 1]]), (2, 2))
-    plan = ProbePlan(rank=2, steps=3, batch_size=3, learning_rate=0.05, weight_decay=0.1)
+    plan = ProbePlan(rank=2, steps=3, batch_size=3, learning_rate=0.05, weight_decay=0.1, shared=1)
     before = {name: p.clone() for name, p in lm.model.named_parameters()}
-    probe = Probe(lm.model, readings, plan, run, "probe")
+    probe = Probe(lm.model, readings, np.ones(len(texts), bool), plan, run, "probe")
     change = probe.right.detach().clone()
 
     heads = nn.Parameter(torch.zeros_like(probe.heads))
@@ -206,8 +207,8 @@ def test_a_probe_steps_as_the_slow_way_does(make_lm, run):
     texts = [lm.tokenizer(t)["input_ids"] for t in ("The river was low", "a blue door")]
     places = np.array([[2], [1]])
     readings = Readings(texts, places, np.array([[0], [1]]), (3,))
-    plan = ProbePlan(rank=0, steps=1, batch_size=2, learning_rate=0.05, weight_decay=0.0)
-    probe = Probe(lm.model, readings, plan, run, "probe")
+    plan = ProbePlan(rank=0, steps=1, batch_size=2, learning_rate=0.05, weight_decay=0.0, shared=1)
+    probe = Probe(lm.model, readings, np.ones(len(texts), bool), plan, run, "probe")
     assert float(probe.loss(np.arange(2)).detach()) == pytest.approx(np.log(3))
     with torch.no_grad():
         states = [
@@ -215,6 +216,28 @@ def test_a_probe_steps_as_the_slow_way_does(make_lm, run):
             for ids, (p,) in zip(texts, places, strict=True)
         ]
     np.testing.assert_allclose(probe.states[:, 0].numpy(), torch.stack(states).numpy(), atol=1e-9)
+
+
+def test_a_name_that_nobody_shares_cannot_be_learnt_by_heart(make_lm, run):
+    """Only the token that two texts have, beside the begin token of all, may change."""
+    lm = make_lm(7)
+    texts = [lm.tokenizer(t)["input_ids"] for t in ("no no", "The no", "blue", "door The")]
+    train = np.array([1, 1, 1, 0], bool)
+    readings = Readings(texts, np.ones((4, 1), int), np.array([[0], [1], [0], [1]]), (2,))
+    plan = ProbePlan(rank=2, steps=1, batch_size=4, learning_rate=0.1, weight_decay=0.0, shared=2)
+    probe = Probe(lm.model, readings, train, plan, run, "probe")
+    used = np.unique(probe.tokens)
+    free = {int(token) for token, open_ in zip(used, probe.free[:, 0] > 0, strict=True) if open_}
+    lists = [set(ids) for ids in texts[:3]]
+    assert free == {t for t in used.tolist() if sum(t in ids for ids in lists) >= 2}
+    assert lm.tokenizer.bos_token_id in free
+    with torch.no_grad():
+        probe.left.fill_(1.0)
+    plain = lm.model.transformer.wte.weight
+    given = plain[texts[2]].clone()
+    given[0] += probe.right.sum(0).detach()  # of "blue" the begin token alone
+    state = lm.model.transformer(inputs_embeds=given[None]).last_hidden_state[0, 1]
+    np.testing.assert_allclose(probe._read(np.array([2]))[0, 0].detach(), state.detach(), atol=1e-9)
 
 
 def test_probes_say_what_they_lack(target, split, run):

@@ -14,6 +14,8 @@ from engram.families import causal_lm
 from engram.methods.recipes.dp_finetune_lm import DpFinetuneLm
 from engram.parts import dp_sgd
 from engram.parts.dp_sgd import Budget, epsilon_of, noise_multiplier
+from engram.parts.lm_tuning import prepare
+from engram.parts.private_text import ClippedUnits, can_be_batched
 
 SMALL = {"vocabulary": 300, "layers": 1, "width": 16, "heads": 2, "context": 12}
 TEXTS = [f"Patient {i} of ward {'ABCD'[i % 4]} came on day {i * 37 % 29}." for i in range(12)]
@@ -265,3 +267,35 @@ def test_an_owner_changes_the_noiseless_sum_by_at_most_the_clipping_norm(texts, 
     whole, without = clipped(np.arange(5)), clipped(np.arange(4))
     moved = math.sqrt(sum(float(((whole[n] - without[n]) ** 2).sum()) for n in whole))
     assert moved == pytest.approx(0.3, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft
+@pytest.mark.parametrize("method", ["head", "block", "adapter", "lora", "prefix"])
+def test_any_part_of_a_model_is_trained_privately(known_noise, texts, base, tmp_path, method):
+    """Both routes clip alike where many units can go at once; and the rest stays as it was."""
+    if method in ("lora", "prefix"):
+        pytest.importorskip("peft", reason="peft is not installed (pip install 'engram[peft]')")
+    recipe = DpFinetuneLm(**FEW, method=method, clip=0.05, virtual_tokens=2)
+    run = FakeRun(tmp_path / "look", others={"base": base})
+    ready = prepare(recipe, texts, run, asked=False)
+    units = recipe.units(ready, texts, run)
+    ready.lm.model.eval()
+    plain = ClippedUnits(ready.examples, units, 0.05, False)(np.arange(5))
+    assert set(plain) == {n for n, p in ready.lm.model.named_parameters() if p.requires_grad}
+    assert any(part.abs().max() > 0 for part in plain.values())
+    if can_be_batched(ready.examples, units):
+        found = ClippedUnits(ready.examples, units, 0.05, True)(np.arange(5))
+        for name, expected in plain.items():
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+    before = weights(ready.lm.model)
+    draft = recipe(texts, FakeRun(tmp_path / "train", others={"base": base}))
+    after = weights(draft.model.model)
+    moved = {name for name, p in before.items() if not torch.equal(after[name], p)}
+    assert moved
+    assert moved <= set(plain)
+
+
+def test_private_training_is_in_float32():
+    with pytest.raises(EngramError, match="computes in float32") as caught:
+        DpFinetuneLm(precision="bf16")
+    assert caught.value.hint

@@ -42,7 +42,8 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = tokens
+    losses = logits = computed = fit = shadows = sampler = records = retrained = tokens
+    validation = None
 
 
 def llama(tokenizer):
@@ -80,6 +81,19 @@ def texts():
 def tuned(base, texts, scratch, method, **fields):
     given = {**FAST, "learning_rate": RATES.get(method, 1e-2), "base": "base", **fields}
     return FinetuneLm(method=method, **given)(texts, FakeRun(scratch, base)).model
+
+
+@pytest.fixture(scope="module")
+def made(base, texts, tmp_path_factory):
+    """A function: method -> a model tuned by it; each is tuned once, and not to be changed."""
+    known = {}
+
+    def get(method):
+        if method not in known:
+            known[method] = tuned(base, texts, tmp_path_factory.mktemp(method), method)
+        return known[method]
+
+    return get
 
 
 def moved(lm, base):
@@ -134,8 +148,8 @@ def test_block_moves_one_block(base, texts, tmp_path, block):
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
-def test_a_saved_adapter_is_small_and_opens_again(base, texts, tmp_path, method):
-    lm = tuned(base, texts, tmp_path / "work", method)
+def test_a_saved_adapter_is_small_and_opens_again(made, tmp_path, method):
+    lm = made(method)
     folder = tmp_path / "out"
     folder.mkdir()
     FAMILY.save(lm, folder)
@@ -151,11 +165,11 @@ def test_a_saved_adapter_is_small_and_opens_again(base, texts, tmp_path, method)
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt"])
-def test_peft_opens_what_was_saved_and_gives_the_same_answers(base, texts, tmp_path, method):
+def test_peft_opens_what_was_saved_and_gives_the_same_answers(made, base, tmp_path, method):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    lm = tuned(base, texts, tmp_path / "work", method)
+    lm = made(method)
     folder = tmp_path / "out"
     folder.mkdir()
     FAMILY.save(lm, folder)
@@ -199,9 +213,9 @@ def test_what_peft_saved_opens_here(base, tmp_path, method):
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
-def test_remembered_keys_and_values_change_nothing(base, texts, tmp_path, method):
+def test_remembered_keys_and_values_change_nothing(made, method):
     """Whole texts at once, and token by token with a memory, with and without a mask."""
-    lm = tuned(base, texts, tmp_path, method)
+    lm = made(method)
     ids = torch.tensor([lm.tokenizer(TEXTS[2])["input_ids"]])[:, :9]
     whole = logits(lm, TEXTS[2])[:, :9]
     for masked in (False, True):
@@ -221,17 +235,17 @@ def test_remembered_keys_and_values_change_nothing(base, texts, tmp_path, method
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
-def test_padding_changes_nothing(base, texts, tmp_path, method):
-    lm = tuned(base, texts, tmp_path, method)
+def test_padding_changes_nothing(made, texts, method):
+    lm = made(method)
     together = FAMILY.losses(lm, texts)
     alone = np.concatenate([FAMILY.losses(lm, texts.take([row])) for row in range(len(texts))])
     np.testing.assert_allclose(together, alone, rtol=1e-4)
 
 
-def test_a_bottleneck_begins_as_its_base_and_is_what_the_formula_says(base, texts, tmp_path):
+def test_a_bottleneck_begins_as_its_base_and_is_what_the_formula_says(made, base, texts, tmp_path):
     lm = tuned(base, texts, tmp_path / "0", "adapter", learning_rate=1e-30, weight_decay=0.0)
     torch.testing.assert_close(logits(lm), logits(base.model))
-    lm = tuned(base, texts, tmp_path / "1", "adapter")
+    lm = made("adapter")
     body = lm.model.base_model
     block = (body.h if hasattr(body, "h") else body.layers)[1]
     h = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
@@ -264,8 +278,8 @@ def test_an_adapter_is_trained_further(base, texts, tmp_path):
             tuned(target, texts, tmp_path / "3", **fields)
 
 
-def test_the_adapter_of_another_base_is_refused(base, texts, tmp_path):
-    lm = tuned(base, texts, tmp_path / "work", "lora")
+def test_the_adapter_of_another_base_is_refused(made, base, tmp_path):
+    lm = made("lora")
     folder = tmp_path / "out"
     folder.mkdir()
     FAMILY.save(lm, folder)
@@ -281,10 +295,10 @@ def test_the_adapter_of_another_base_is_refused(base, texts, tmp_path):
             FAMILY.load(folder)
 
 
-def test_the_base_is_found_where_it_went(base, texts, tmp_path):
+def test_the_base_is_found_where_it_went(made, base, tmp_path):
     import shutil
 
-    lm = tuned(base, texts, tmp_path / "work", "adapter")
+    lm = made("adapter")
     moved_base = tmp_path / "store" / "base"
     folder = tmp_path / "store" / "out"
     folder.mkdir(parents=True)

@@ -17,6 +17,9 @@ from engram import report
 made = SimpleNamespace(
     **runpy.run_path(str(Path(__file__).parents[1] / "unit" / "report_documents.py"))
 )
+compared = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).parents[1] / "unit" / "comparison_document.py"))
+)
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
@@ -72,6 +75,10 @@ def story():
 CASES = {
     "report-audit.md": lambda: report.render_markdown(plain(made.audit())),
     "report-story.md": lambda: report.render_markdown(story()),
+    "report-comparison.md": lambda: report.render_markdown(compared.comparison()),
+    "report-comparison.txt": lambda: "\n".join(
+        Outline(report.render_html(compared.comparison())).lines
+    ),
     "report-audit.txt": lambda: "\n".join(Outline(report.render_html(plain(made.audit()))).lines),
     "report-story.txt": lambda: "\n".join(Outline(report.render_html(story())).lines),
 }

@@ -124,7 +124,7 @@ def test_names_say_what_sets_targets_apart():
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([], "-"),
+        ([], ""),
         ([3.0], "▁"),
         ([2.0, 2.0], "▁▁"),
         ([0.0, 1.0, 2.0, 7.0], "▁▂▃█"),

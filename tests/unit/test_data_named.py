@@ -1,6 +1,7 @@
 """Data by name: demo, scikit-learn and the named sets; nothing is fetched, all is checked."""
 
 import gzip
+import lzma
 import subprocess
 import sys
 from hashlib import sha256
@@ -130,6 +131,67 @@ def test_loaders_by_hand():
     assert plays.texts == ("A:\nx\n\nB:\ny", "C:\nz")
 
 
+CONLLU = """\
+# newdoc id = weblog-x
+# sent_id = weblog-x-0001
+# text = He doesn't bark.
+1\tHe\the\tPRON\tPRP\tNumber=Sing|Person=3\t4\tnsubj\t_\t_
+2-3\tdoesn't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tdoes\tdo\tAUX\tVBZ\tNumber=Sing|Person=3|Tense=Pres|VerbForm=Fin\t4\taux\t_\t_
+3\tn't\tnot\tPART\tRB\t_\t4\tadvmod\t_\t_
+4\tbark\tbark\tVERB\tVB\tVerbForm=Inf\t0\troot\t_\tSpaceAfter=No
+4.1\tloud\tloud\tADV\tRB\t_\t_\t_\t_\t_
+5\t.\t.\tPUNCT\t.\t_\t4\tpunct\t_\t_
+
+# sent_id = email-y-0001
+# text = Ok
+1\tOk\tok\tINTJ\tUH\t_\t0\troot\t_\t_
+
+"""
+
+
+def test_a_treebank_by_hand():
+    """Words of a contraction have no blank between them; ranges and empty words are no words."""
+    from engram.data.sets import ud_english_ewt
+
+    split = ud_english_ewt.load({ud_english_ewt.DEV: CONLLU.encode()}, {"part": "dev"})
+    assert split.ids == ("weblog-x-0001", "email-y-0001")
+    assert split.texts == ("He doesn't bark.", "Ok")
+    row = split.records.to_pylist()[0]
+    assert row["words"] == ["He", "does", "n't", "bark", "."]
+    assert row["lemmas"] == ["he", "do", "not", "bark", "."]
+    assert row["feats"][1:3] == ["Number=Sing|Person=3|Tense=Pres|VerbForm=Fin", ""]
+    assert row["blanks"] == [True, False, True, False, True]
+    assert row["genre"] == "weblog"
+    with pytest.raises(EngramError, match="not in CoNLL-U"):
+        ud_english_ewt.load({ud_english_ewt.DEV: b"1\tonly two\n"}, {"part": "dev"})
+
+
+def test_the_treebank_gives_its_texts_back(data):
+    """Words and blanks put together again are the sentence."""
+    split = read("ud-english-ewt?part=dev")
+    for row in split.records.to_pylist():
+        pairs = zip(row["words"], row["blanks"], strict=True)
+        spelt = "".join(word + " " * blank for word, blank in pairs)
+        assert spelt.split() == row["text"].split()
+
+
+def test_a_file_may_be_packed_with_xz_and_a_broken_one_is_an_error(monkeypatch, tmp_path):
+    from engram.data.sets import ud_english_ewt
+
+    folder = tmp_path / "ud_english_ewt"
+    folder.mkdir()
+    monkeypatch.setenv("ENGRAM_DATA", str(tmp_path))
+    raw = CONLLU.encode()
+    monkeypatch.setitem(ud_english_ewt.ABOUT.files, ud_english_ewt.DEV, sha256(raw).hexdigest())
+    path = folder / f"{ud_english_ewt.DEV}.xz"
+    path.write_bytes(lzma.compress(raw))
+    assert len(read("ud-english-ewt?part=dev")) == 2
+    path.write_bytes(lzma.compress(raw)[:-40])
+    with pytest.raises(EngramError, match="not a whole xz file"):
+        read("ud-english-ewt?part=dev")
+
+
 def test_tofu_keeps_rows_and_authors_in_all_parts():
     from engram.data.sets import tofu
 
@@ -154,6 +216,7 @@ EXPECTED = {
     "location30": (5010, (446,)), "medical-abstracts": (2888, None), "mnist-10k": (10000, (784,)),
     "mts-dialog": (1201, None), "penn-treebank?part=test": (753, None),
     "tiny-shakespeare?group=1": (7222, None), "tofu": (4000, None),
+    "ud-english-ewt": (12544, None), "ud-english-ewt?part=dev": (2001, None),
 }  # fmt: skip
 
 

@@ -88,6 +88,7 @@ def test_hidden_and_relative_imports_are_seen(tmp_path):
         "from engram.catalog import KINDS, entries; [entries(k) for k in KINDS]",
         "import engram; engram.EngramError, engram.Paper",
         "import engram.cli",
+        "import engram.integrations; dir(engram.integrations)",
     ],
 )
 def test_light_imports_stay_light(code):

@@ -11,7 +11,7 @@ import pytest
 
 from engram.core import EngramError, Split
 from engram.signals.store import COLUMNS, Done, SignalStore
-from engram.signals.tokens import CHUNK_BATCHES, token_signals
+from engram.signals.tokens import CPU_CHUNK_BATCHES, token_signals
 
 TEXTS = tuple(f"record {i}: " + "the river was low " * (i % 7) for i in range(40))
 BATCH = 24
@@ -101,7 +101,7 @@ def test_what_was_stopped_goes_on_and_repeats_at_most_a_chunk(share, lm, split, 
         found = signals(lm, split, tmp_path / "stopped")
     same(found, expected)
     again = stopped.tokens + rest.tokens - whole.tokens
-    assert 0 <= again <= (CHUNK_BATCHES + 4) * BATCH + 2 * 200
+    assert 0 <= again <= (CPU_CHUNK_BATCHES + 4) * BATCH + 2 * 200
 
 
 KILLED = """

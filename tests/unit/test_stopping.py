@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from engram.core import EngramError, stream
 from engram.parts.stopping import best, check_stop, stops
-from engram.parts.watch import BACKWARD, CALL, FEWEST, REFERENCES, Watch, afford, spread_out
+from engram.parts.watch import (
+    BACKWARD,
+    CALL,
+    FEWEST,
+    REFERENCES,
+    WRITTEN,
+    Watch,
+    afford,
+    spread_out,
+)
 
 NGRAM = (0.02, 0.03, 0.08, 0.30, 0.10)
 PERPLEXITY = (90.0, 60.0, 50.0, 45.0, 47.0)
@@ -78,7 +87,7 @@ def test_looking_costs_what_was_said_or_the_least_that_says_anything(
 ):
     watch = Watch()
     sizes = afford(watch, trained, float(record), steps, float(canary), sides)
-    writing = steps * (CALL + sizes.written) + watch.prefix * sizes.written
+    writing = steps * (CALL + WRITTEN * sizes.written) + watch.prefix * sizes.written
     reading = sides * sizes.read * record
     planted = sizes.canaries * (REFERENCES + 1) * canary
     allowance = watch.cost * BACKWARD * trained

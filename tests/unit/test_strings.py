@@ -21,6 +21,7 @@ def test_behaves_as_the_tuple(one, other):
     assert list(ours) == one
     assert len(ours) == len(one)
     assert [ours[i] for i in range(-len(one), len(one))] == one * 2
+    assert [ours[i] for i in np.arange(len(one))] == one
     assert ours[1:4] == plain[1:4]
     assert ours + Strings(other) == plain + tuple(other)
     assert ours + tuple(other) == plain + tuple(other)

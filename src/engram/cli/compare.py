@@ -63,7 +63,7 @@ def _lines(document: Mapping[str, Any], path: Path) -> list[str]:
     if level is None:
         lines.append(f"Not compared at matched perplexity: {reason}.")
     else:
-        title = f"At a validation perplexity of {level:.4g} ({reason})"
+        title = f"At a validation perplexity of {level:.4g} ({reason}); bars: epoch by epoch"
         lines.append(_table(document, "matched", title))
     for row in document["targets"]:
         if row["guarantee"]:
@@ -79,26 +79,23 @@ def _table(document: Mapping[str, Any], which: str, title: str) -> str:
     from rich.text import Text
 
     asked = [q for q in document["questions"] if which == "cells" or q["key"]]
-    seen = [q for q in asked if q["key"] and any(_course(r, q["key"]) for r in document["targets"])]
-    drawn = seen if which == "matched" else []
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=True)
     table.add_column("target", overflow="fold")
     for question in asked:
         table.add_column(question["name"] + (f" ({question['unit']})" if question["unit"] else ""))
-    for question in drawn:
-        table.add_column(f"{question['name']}, epoch by epoch")
-    if drawn:
+    if which == "matched":
         table.add_column("epoch")
     for row in document["targets"]:
         cells = [_cell(cell) for cell in row[which]]
-        cells += [sparkline(_course(row, question["key"])) for question in drawn]
-        if drawn:
+        if which == "matched":
+            courses = [sparkline(_course(row, question["key"])) for question in asked]
+            cells = [f"{cell}\n{drawn}" for cell, drawn in zip(cells, courses, strict=True)]
             cells.append("-" if row["epoch"] is None else f"{row['epoch']:.2f}")
         table.add_row(Text(row["name"]), *(Text(cell) for cell in cells))
     text, real = StringIO(), Console()
     width = real.width if sys.stdout.isatty() else max(real.width, NARROWEST)
     Console(file=text, width=width).print(table)
-    return text.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
 def _cell(finding: Mapping[str, Any]) -> str:
@@ -120,7 +117,7 @@ def sparkline(values: Sequence[float], width: int = 16) -> str:
     '▁▂▃█'
     """
     if not values:
-        return "-"
+        return ""
     step = -(-len(values) // width)
     shown = [*values[::step]]
     if (len(values) - 1) % step:

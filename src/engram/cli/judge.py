@@ -116,7 +116,13 @@ class AuditOptions(TargetOptions):
     def settings(self) -> dict[str, dict[str, str]]:
         """The fields of attacks that are not the default."""
         found: dict[str, dict[str, str]] = {}
+        given: list[str] = []
         for each in split_list(self.set):
+            if given and "=" not in each:  # one more value of the last field
+                given[-1] += f",{each}"
+            else:
+                given.append(each)
+        for each in given:
             name, _, value = each.partition("=")
             attack, _, field = name.partition(".")
             if not (attack and field and value):

@@ -1,7 +1,7 @@
 """`engram study`: a paper's claims, measured over seeds, with a verdict on each."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import tyro
 from engram.cli.output import make_run, tell
 from engram.cli.parse import Common, Printed, parse
 from engram.core import EngramError
+from engram.engine.run import deaf
 from engram.engine.study import Outcome, find, ours, places, run_study, write_index
 from engram.engine.study.plan import Judged, check_budget
 
@@ -44,7 +45,7 @@ def study(args: list[str]) -> int:
     if options.seeds < 0:
         raise EngramError(f"--seeds is {options.seeds}", hint="3 are the fewest that decide")
     place = find(options.name, options.studies)
-    run = make_run(options)
+    run = replace(make_run(options), listen=deaf)  # many trainings: nobody follows each
     outcome = run_study(place, options.budget, run, options.seeds)
     close = getattr(run.watch, "close", None)
     if close is not None:

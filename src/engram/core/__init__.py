@@ -7,7 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engram.core.arrows import Attack, Edit, Measure, Recipe, Run, Sampler, Transform, Validated
+    from engram.core.arrows import (
+        Attack,
+        Edit,
+        Measure,
+        Owner,
+        Recipe,
+        Run,
+        Sampler,
+        Transform,
+        Validated,
+    )
     from engram.core.errors import DivergedError, EngramError, nearest
     from engram.core.finding import Finding
     from engram.core.ledger import Ledger, Role
@@ -20,7 +30,17 @@ if TYPE_CHECKING:
     from engram.core.target import ACCESS, Access, Draft, Lineage, Target
 
 _HOMES = {
-    "arrows": ("Attack", "Edit", "Measure", "Recipe", "Run", "Sampler", "Transform", "Validated"),
+    "arrows": (
+        "Attack",
+        "Edit",
+        "Measure",
+        "Owner",
+        "Recipe",
+        "Run",
+        "Sampler",
+        "Transform",
+        "Validated",
+    ),
     "errors": ("DivergedError", "EngramError", "nearest"),
     "finding": ("Finding",),
     "ledger": ("Ledger", "Role"),
@@ -36,9 +56,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ACCESS", "SCORED", "TOO_SHORT", "Access", "Attack", "DivergedError", "Draft", "Edit",
-    "EngramError", "Finding", "Ledger", "Lineage", "Measure", "Paper", "Recipe", "Role", "Run",
-    "Sampler", "Scores", "Shadows", "Split", "Target", "TokenSignals", "Transform", "Validated",
-    "check_disjoint", "nearest", "seed_of", "stream", "torch_seeded", "torch_stream",
+    "EngramError", "Finding", "Ledger", "Lineage", "Measure", "Owner", "Paper", "Recipe", "Role",
+    "Run", "Sampler", "Scores", "Shadows", "Split", "Target", "TokenSignals", "Transform",
+    "Validated", "check_disjoint", "nearest", "seed_of", "stream", "torch_seeded", "torch_stream",
 ]  # fmt: skip
 
 

@@ -134,6 +134,15 @@ class Validated(Protocol):
 
 
 @runtime_checkable
+class Owner(Protocol):
+    """A run that can open a target for one caller alone."""
+
+    def own(self, where: str) -> Target:
+        """A target that the user named, opened anew: the caller may change it in place."""
+        ...
+
+
+@runtime_checkable
 class Transform(Protocol):
     """Split -> Split."""
 

@@ -1,6 +1,7 @@
 """A named, ordered, immutable set of records that never says which of them were trained on."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ import pyarrow as pa
 
 from engram.core.errors import EngramError, nearest
 from engram.core.strings import Strings
+
+if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+    # Arrow's own pools keep what is freed, for each thread: megabytes that a model could have.
+    pa.set_memory_pool(pa.system_memory_pool())
 
 ID, OWNER, CANARY = "id", "owner", "canary"
 RESERVED = (ID, OWNER, CANARY)

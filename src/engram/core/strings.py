@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import index
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -59,7 +60,7 @@ class Strings(Sequence[str]):
     def __getitem__(self, place: SupportsIndex | slice) -> "str | Strings":
         if isinstance(place, slice):
             return Strings(self._array[place])
-        return self._array[int(place)].as_py()
+        return self._array[index(place)].as_py()
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), BLOCK):

@@ -1,6 +1,7 @@
 """Open a file from outside, and read it by its name's ending."""
 
 import gzip
+import lzma
 import stat
 import zlib
 from collections.abc import Iterator
@@ -90,17 +91,19 @@ def check_regular(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, packed: bool) -> Iterator[BufferedIOBase]:
-    """The (unpacked) bytes of a file; whatever the disk or gzip says against it is an error."""
+    """The (unpacked) bytes of a file; whatever the disk, gzip or xz says against it is an error."""
+    kind = "xz" if path.suffix == ".xz" else "gzip"
     try:
         if packed:
-            with gzip.open(path, "rb") as unpacked:
+            unpack = lzma.open if kind == "xz" else gzip.open
+            with unpack(path, "rb") as unpacked:
                 yield unpacked
         else:
             with path.open("rb") as stream:
                 yield stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
+    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as problem:
         raise EngramError(
-            f"{path} is not a whole gzip file ({problem})", hint="fetch or compress it again"
+            f"{path} is not a whole {kind} file ({problem})", hint="fetch or compress it again"
         ) from None
     except OSError as problem:
         raise EngramError(

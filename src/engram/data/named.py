@@ -20,6 +20,8 @@ from engram.data.sources import Source, check_options, parted
 
 HOME = Path(__file__).parent / "sets"
 PLACE = "ENGRAM_DATA"
+ENDINGS = ("", ".gz", ".xz")
+"""Of a file that lies there as it is, or compressed."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class DataSet:
         folder: Its folder in `$ENGRAM_DATA`.
         source: Where it was published: repository, commit and path.
         licence: As stated there.
-        files: SHA-256 of the content of each file (unpacked: `a.csv` may lie there as `a.csv.gz`).
+        files: SHA-256 of the content of each file (unpacked: `a.csv` may lie there as `a.csv.gz` or
+            `a.csv.xz`).
         options: The options it takes, each with the values it may have, the default first; no
             values where it is a number.
         made: How the files were made from what was published, where they are not the same.
@@ -82,7 +85,7 @@ def load(source: str) -> Any:
 def content(base: str, about: DataSet, name: str) -> bytes:
     """The checked content of one file of a set."""
     place = os.environ.get(PLACE, "")
-    found = [Path(place, about.folder, name + end) for end in ("", ".gz")] if place else []
+    found = [Path(place, about.folder, name + end) for end in ENDINGS] if place else []
     path = next((p for p in found if p.exists()), None)
     if path is None:
         where = f"in {found[0].parent}" if found else f"anywhere: {PLACE} is not set"
@@ -93,7 +96,7 @@ def content(base: str, about: DataSet, name: str) -> bytes:
             f"{about.folder}/ and set {PLACE} to the folder around that",
         )
     check_regular(path)
-    with opened(path, path.suffix == ".gz") as stream:
+    with opened(path, path.name != name) as stream:
         raw = stream.read(2**30)  # no set of ours is near 1 GB
     if (digest := sha256(raw).hexdigest()) != about.files[name]:
         raise EngramError(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from engram import catalog, families
 from engram.core import ACCESS, EngramError, Target, nearest
@@ -130,7 +130,8 @@ def _check_used(common: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
 def make(kind: str, name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """A method by name, with these fields and the defaults of the others.
 
-    A text is turned into a number where the field's default is one.
+    A text is turned into a number where the field's default is one, and where it is several, into
+    as many as there are commas between.
     """
     method = catalog.find(kind, name).load()
     defaults = {field.name: field.default for field in fields(method)}
@@ -142,7 +143,14 @@ def make(kind: str, name: str, settings: Mapping[str, Any] = MappingProxyType({}
                 f"{name} has no field {key!r}",
                 hint=nearest(field, defaults, f"`engram explain {name}` lists its fields"),
             )
-        given[field] = _as_kind(f"{name}.{key}", value, type(defaults[field]))
+        kind = type(defaults[field])
+        if kind is tuple and isinstance(value, str):
+            each = get_args(get_type_hints(method)[field])[0]
+            given[field] = tuple(
+                _as_kind(f"{name}.{key}", one.strip(), each) for one in value.split(",")
+            )
+        else:
+            given[field] = _as_kind(f"{name}.{key}", value, kind)
     return method(**given)
 
 

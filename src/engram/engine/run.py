@@ -246,13 +246,24 @@ class EngineRun:
 
     def target(self, where: str) -> Target:
         """A target that the user named; opened once."""
-        key = str(Path(where).resolve()) if Path(where).exists() else where
+        key = _place(where)
         if key not in self._opened:
-            self._opened[key] = targets.load(
-                where, self.device, root=self.root, budget=self.budget, watch=self.progress
-            )
+            self._opened[key] = self._load(where)
             self.remember(self._opened[key])
         return self._opened[key]
+
+    def own(self, where: str) -> Target:
+        """A target that the user named, opened anew: the caller may change it in place.
+
+        One that was opened before is let go, so that no two copies are held for nothing.
+        """
+        self._opened.pop(_place(where), None)
+        return self._load(where)
+
+    def _load(self, where: str) -> Target:
+        return targets.load(
+            where, self.device, root=self.root, budget=self.budget, watch=self.progress
+        )
 
     def remember(self, target: Target) -> None:
         """Take note of where a target is stored: those that attacks are given do not say."""
@@ -298,6 +309,10 @@ class EngineRun:
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches."""
         self.watch(done, total, what)
+
+
+def _place(where: str) -> str:
+    return str(Path(where).resolve()) if Path(where).exists() else where
 
 
 def stored_array(path: Path, work: Callable[[], np.ndarray]) -> np.ndarray:

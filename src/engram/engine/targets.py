@@ -197,9 +197,14 @@ def trace_of(folder: Path | None, at_most: int = 400) -> list[dict[str, Any]]:
     return lines[::step]
 
 
+def observations_of(folder: Path | None) -> list[dict[str, Any]]:
+    """The entries of the trace that a monitor wrote, oldest first."""
+    return [line for line in _trace(folder) if is_observation(line)]
+
+
 def observed_of(target: Target) -> list[dict[str, Any]]:
     """What a monitor saw while the target was trained: epoch, whether kept, and findings."""
-    seen = [line for line in _trace(target.folder) if is_observation(line)]
+    seen = observations_of(target.folder)
     settings = target.lineage.config
     kept = best(settings.get("stop", "none"), seen, settings.get("tau", 0.0))
     kept = len(seen) - 1 if kept is None else kept

@@ -1,6 +1,7 @@
 """Recipes and edits: the engine holds out, seeds, resumes, writes the ledger and the lineage."""
 
 import fcntl
+import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -147,7 +148,7 @@ def _lineage(recipe: Any, data: Split, run: EngineRun) -> Lineage:
     return Lineage(
         method=catalog.name_of(recipe),
         kind="recipes",
-        config=asdict(recipe),
+        config=json.loads(json.dumps(asdict(recipe))),  # as it is read again: lists, no tuples
         seed=run.seed,
         fingerprint=data.fingerprint,
         parent=run.target(base).fingerprint if base else "",

@@ -26,6 +26,7 @@ from engram.parts.adapters import (
     open_adapter,
     save_language_model,
 )
+from engram.parts.blank_pieces import blank_pieces
 from engram.parts.byte_pairs import byte_pairs
 from engram.parts.fingerprints import arrays_fingerprint
 from engram.parts.guards import Guard, GuardedWriter, guard_of
@@ -42,10 +43,10 @@ from engram.parts.whole_words import whole_words
 from engram.parts.writing import Writer
 from engram.stats.intervals import mean_finding
 
-PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
+PAD, BEGIN, END, UNKNOWN = "<|pad|>", "<|begin|>", "<|end|>", "<|unknown|>"
 SPECIAL = (PAD, BEGIN, END)
-UNKNOWN = "<|unknown|>"
-Tokens = Literal["bytes", "words"]
+Tokens = Literal["bytes", "words", "pieces"]
+ROLES = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
 BATCH_TOKENS = 4096
 
 
@@ -225,6 +226,7 @@ def tiny(
     dropout: float = 0.0,
     tokens: Tokens = "bytes",
     spread: float = 0.02,
+    positions: bool = True,
 ) -> LanguageModel:
     """An untrained GPT-2 of any size, and a tokenizer learnt from `texts`.
 
@@ -237,10 +239,13 @@ def tiny(
         heads: Attention heads of each block.
         context: The most tokens that it sees at once.
         dropout: Probability, everywhere that GPT-2 has it.
-        tokens: "bytes" pairs bytes to words and parts of words; "words" knows whole words alone.
+        tokens: "bytes" pairs bytes to words and parts of words; "words" knows whole words alone;
+            "pieces" takes what lies between blanks.
         spread: Standard deviation of the weights before training.
+        positions: Whether it is told the place of a token; else the vectors that would tell are
+            zero, and are not trained.
     """
-    make = byte_tokenizer if tokens == "bytes" else word_tokenizer
+    make = {"bytes": byte_tokenizer, "words": word_tokenizer, "pieces": piece_tokenizer}[tokens]
     tokenizer = make(texts, vocabulary, context)
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -259,19 +264,26 @@ def tiny(
     )
     with torch_seeded(seed, "initial weights"):
         model = GPT2LMHeadModel(config)
+    if not positions:
+        model.transformer.wpe.weight.requires_grad_(False).zero_()
     return LanguageModel(model.eval(), tokenizer)
 
 
 def byte_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """Byte-level byte-pair encoding (Radford et al., 2019) that begins every text with a token."""
-    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END}
-    return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", roles)
+    return byte_pairs(texts, vocabulary, context, SPECIAL, f"{BEGIN} $A", ROLES)
 
 
 def word_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """Whole words, each text begun by a token; what is not among them is one unknown token."""
-    roles = {"pad_token": PAD, "bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
+    roles = {**ROLES, "unk_token": UNKNOWN}
     return whole_words(texts, vocabulary, context, (*SPECIAL, UNKNOWN), f"{BEGIN} $A", roles)
+
+
+def piece_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
+    """Each run of characters between blanks is a token; it begins every text with a token."""
+    roles = {**ROLES, "unk_token": UNKNOWN}
+    return blank_pieces(texts, vocabulary, context, (*SPECIAL, UNKNOWN), f"{BEGIN} $A", roles)
 
 
 @torch.inference_mode()

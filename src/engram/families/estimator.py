@@ -124,16 +124,33 @@ class Estimator:
         found = probabilities(model.estimator, model.arrays, features)
         return np.log(np.clip(found, LEAST, 1.0))
 
+    def places(self, model: EstimatorModel, split: Split) -> Int[np.ndarray, " n"]:
+        """Which of the model's classes each record's label is: the column of its logit.
+
+        Raises:
+            EngramError: The model does not know a label.
+        """
+        labels, classes = labels_of(split), np.asarray(model.arrays["classes"])
+        places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+        if (classes[places] != labels).any():
+            strange = labels[classes[places] != labels][0]
+            raise EngramError(
+                f"split {split.name!r} has the label {strange}, but the model knows only "
+                f"{', '.join(map(str, classes[:20]))}",
+                hint="give records of the kind that the model was trained on",
+            )
+        return places
+
     def losses(self, model: EstimatorModel, split: Split) -> Float[np.ndarray, " n"]:
         """Log-loss of each record, in nats; at most 36.04."""
-        places = self._places(model, split)
+        places = self.places(model, split)
         return -self.logits(model, split)[np.arange(len(split)), places]
 
     def quality(
         self, model: EstimatorModel, split: Split, rng: np.random.Generator
     ) -> tuple[Finding, ...]:
         """Accuracy and log-loss."""
-        logits, places = self.logits(model, split), self._places(model, split)
+        logits, places = self.logits(model, split), self.places(model, split)
         losses = -logits[np.arange(len(split)), places]
         return label_quality(logits, losses, places, rng)
 
@@ -157,19 +174,6 @@ class Estimator:
             "features": model.features,
             "parameters": dict(model.parameters),
         }
-
-    def _places(self, model: EstimatorModel, split: Split) -> Int[np.ndarray, " n"]:
-        """Which of the model's classes each record's label is."""
-        labels, classes = labels_of(split), np.asarray(model.arrays["classes"])
-        places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
-        if (classes[places] != labels).any():
-            strange = labels[classes[places] != labels][0]
-            raise EngramError(
-                f"split {split.name!r} has the label {strange}, but the model knows only "
-                f"{', '.join(map(str, classes[:20]))}",
-                hint="give records of the kind that the model was trained on",
-            )
-        return places
 
 
 FAMILY = Estimator()

@@ -57,7 +57,7 @@ class MemorisationCallback(TrainerCallback):
         patience: int = 0,
         every: int = 0,
         prefix: int = 32,
-        suffix: int = 32,
+        suffix: int = 24,
         sample: int = 256,
         canaries: int = 8,
         cost: float = 0.1,
@@ -110,7 +110,7 @@ class MemorisationCallback(TrainerCallback):
         lm = self._model(given)
         if state.is_world_process_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            monitor = self._made(lm, args)
+            monitor = self._made(lm, args, state)
             self._monitor = self._resumed(monitor, state)
         if not self.trace:
             self._observe(lm, state, control)
@@ -150,7 +150,9 @@ class MemorisationCallback(TrainerCallback):
             )
         return LanguageModel(given["model"], tokenizer)
 
-    def _made(self, lm: LanguageModel, args: TrainingArguments) -> MemorisationMonitor:
+    def _made(
+        self, lm: LanguageModel, args: TrainingArguments, state: TrainerState
+    ) -> MemorisationMonitor:
         if any(p.numel() == 0 for p in lm.model.parameters()):
             raise EngramError(
                 "the model's weights are spread over several processes, so that no one of them "
@@ -165,8 +167,9 @@ class MemorisationCallback(TrainerCallback):
         if members is None:
             raise EngramError("records are empty", hint="give at least one record")
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        share = self.every * batch / len(members) if self.every else 1.0
-        trained = int(members.lengths.sum() * share)
+        every = self.every or -(-state.max_steps // max(state.num_train_epochs, 1))
+        looks = 1 + -(-state.max_steps // max(every, 1))  # before the first step, too
+        trained = int(state.max_steps * batch * members.lengths.mean() / looks)
         beside = members.take([]) if beside is None else beside
         return MemorisationMonitor.of(self.watch, lm, members, beside, split, self.seed, trained)
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engram.core import DivergedError, Draft, EngramError, Run, Split, Target, Validated
+from engram.core import DivergedError, Draft, EngramError, Owner, Run, Split, Target, Validated
 from engram.parts.adapters import save_language_model
 from engram.parts.language_model import LanguageModel
 from engram.parts.memorisation_monitor import MemorisationMonitor, check_validation
@@ -40,7 +40,7 @@ from engram.parts.training import (
     check_one_of,
     key_of,
 )
-from engram.parts.tuned_weights import METHODS, Method, Part, copied_for, thawed
+from engram.parts.tuned_weights import METHODS, Method, Part, copied_for, in_place, thawed
 from engram.parts.watch import Watch
 
 Precision = Literal["float32", "bf16", "auto"]
@@ -123,7 +123,7 @@ class Tuning:
     """Steps between two observations; 0: once an epoch."""
     observe_prefix: int = 32
     """Tokens of a text that are given before it is continued; of short texts, half."""
-    observe_suffix: int = 32
+    observe_suffix: int = 24
     """The most tokens that are written and compared."""
     observe_sample: int = 256
     """The most records of a side that are looked at."""
@@ -192,7 +192,9 @@ class Tuning:
         members = examples_of(self, lm, split)
         beside = members if aside is None else examples_of(self, lm, aside)
         validation = Passages.of_examples(beside, watch.prefix)
-        share = self.observe_every / -(-len(members.record) // self.batch_size)
+        per_epoch = -(-len(members.record) // self.batch_size)
+        every, steps = self.observe_every or per_epoch, self.epochs * per_epoch
+        looks = 1 + -(-steps // every)  # before the first step, too
         return MemorisationMonitor.of(
             watch,
             lm,
@@ -200,7 +202,7 @@ class Tuning:
             validation if aside is not None else validation.take([]),
             split.take(np.unique(members.record)),
             run.seed,
-            int(len(members.tokens) * (share or 1)),
+            self.epochs * len(members.tokens) // looks,
         )
 
 
@@ -221,14 +223,13 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
     Raises:
         EngramError: No base or an unfit one, nothing to learn from, a diverged training.
     """
-    ready = prepare(recipe, split, run)
+    ready = prepare(recipe, split, run, asked=objective is not plain)
     lm, examples = ready.lm, ready.examples
     check_batch(recipe.batch_size, examples, split.name)
     epochs = Epochs(examples, recipe.batch_size, run)
-    plan = recipe.plan(recipe.epochs * epochs.per_epoch)
     training = Training(
         lm.model,
-        plan,
+        recipe.plan(recipe.epochs * epochs.per_epoch),
         run,
         ready.key,
         epochs.per_epoch,
@@ -242,7 +243,7 @@ def tune(recipe: Tuning, split: Split, run: Run, objective: MakeObjective = plai
             observer.train(lambda step: loss(lm, examples, epochs.rows(step)))
     except DivergedError as problem:
         records = split.take(np.unique(examples.record[epochs.rows(problem.step)])).ids
-        raise told_more(problem, records, lm, training, ready.number_type) from None
+        raise told_more(problem, records, lm, training, ready.kind) from None
     return ready.draft(training.trace)
 
 
@@ -251,23 +252,21 @@ class Prepared:
     """A copy of the base that is ready to be trained, with the records as it will see them.
 
     Attributes:
-        base: What it was copied from; stays as it is.
+        base: What it was copied from. It stays as it is, unless nobody asks it anything: then its
+            own memory may be trained in.
         lm: The copy, in float32.
-        examples: The records, beside it.
+        examples: The records, beside it; this process's share of them.
         key: What decides the outcome of the training.
-        processes: Those that train together.
+        kind: The number type of the base.
+        processes: Who trains along.
     """
 
     base: Target
     lm: LanguageModel
     examples: TokenExamples
     key: str
+    kind: torch.dtype
     processes: Processes
-
-    @property
-    def number_type(self) -> torch.dtype:
-        """The base's, in which the weights are kept in the end."""
-        return self.base.model.model.dtype
 
     def draft(
         self,
@@ -275,17 +274,30 @@ class Prepared:
         guarantee: Mapping[str, Any] = MappingProxyType({}),
     ) -> Draft:
         """What was trained, in the number type of the base."""
-        self.lm.model.to(self.number_type)
+        self.lm.model.to(self.kind)
         thawed(self.lm)
         return Draft(self.base.family, self.lm, tuple(trace), guarantee=guarantee)
 
 
-def prepare(recipe: Tuning, split: Split, run: Run) -> Prepared:
-    """Open and copy the base, and make the records ready; the first half of `tune`."""
+def prepare(recipe: Tuning, split: Split, run: Run, *, asked: bool) -> Prepared:
+    """Open and copy the base, and make the records ready; the first half of `tune`.
+
+    Args:
+        recipe: Says which base, and what of it is trained.
+        split: The records.
+        run: Opens the base.
+        asked: Whether the base will be asked something.
+    """
     check_texts(split)
     base = opened(recipe, run)
+    kind = base.model.model.dtype
     where = str(base.folder.resolve()) if base.folder else recipe.base
-    lm = copied_for(recipe.part(), base.model, where, base.fingerprint, run.seed, run.device)
+    if not asked and recipe.method == "full" and isinstance(run, Owner):
+        del base  # nobody asks it anything: its own memory is trained in, instead of a copy's
+        base = run.own(recipe.base)
+        lm = in_place(base.model, run.device)
+    else:
+        lm = copied_for(recipe.part(), base.model, where, base.fingerprint, run.seed, run.device)
     processes = joined(run.device)
     share = (processes.number, processes.count)
     examples = replace(examples_of(recipe, lm, split), share=share)
@@ -293,7 +305,7 @@ def prepare(recipe: Tuning, split: Split, run: Run) -> Prepared:
     aside = validation_of(run)
     seen = (split, aside) if aside is not None else (split,)
     key = key_of(recipe, run.seed, *(s.fingerprint for s in seen), base.fingerprint)
-    return Prepared(base, lm, examples, key, processes)
+    return Prepared(base, lm, examples, key, kind, processes)
 
 
 def told_more(
@@ -303,23 +315,18 @@ def told_more(
     training: Training,
     kind: torch.dtype,
 ) -> DivergedError:
-    """The same error with the records of its batch; the weights before it are kept as a model."""
+    """The same error with the records of its batch; the last good weights are kept as a model."""
     named = ", ".join(records[:SHOWN]) + (", ..." if len(records) > SHOWN else "")
     fact = f"{problem}; its batch holds {len(records)} records ({named})"
-    folder = training.run.scratch / LAST_GOOD
-    if not _is_finite(lm):
-        training.restore()
-    if not _is_finite(lm):
-        return DivergedError(fact, hint=problem.hint, step=problem.step)
+    folder, done = training.run.scratch / LAST_GOOD, training.restore()
+    if not done:
+        hint = f"{problem.hint}; no checkpoint was due yet, so begin from the base again"
+        return DivergedError(fact, hint=hint, step=problem.step)
     if training.processes.is_first:
         lm.model.to(kind)
         save_language_model(lm, folder)
-    hint = f"{problem.hint}; the weights before that step are a model in {folder}, from which "
+    hint = f"{problem.hint}; the weights after {done} steps are a model in {folder}, from which "
     return DivergedError(fact, hint=hint + "--base goes on", step=problem.step)
-
-
-def _is_finite(lm: LanguageModel) -> bool:
-    return all(bool(torch.isfinite(p).all()) for p in lm.model.parameters())
 
 
 def check_batch(size: int, examples: Examples, name: str) -> None:

@@ -135,7 +135,7 @@ class MemorisationMonitor:
             validation: All records that may be looked at and are not trained on.
             split: The trained records, for their owners and canaries.
             seed: Of the choice.
-            trained: Tokens that training reads between two looks.
+            trained: Tokens that training reads in all, over the number of looks.
 
         Raises:
             EngramError: No record is long enough to be continued, or the stopping rule needs
@@ -176,7 +176,7 @@ class MemorisationMonitor:
     def findings(self, model: Any, step: int) -> list[Finding]:
         """What is seen of a model after `step` steps."""
         rng = stream(self.seed, "monitor", "bootstrap", step)
-        found = [*self._copied(model, rng), *self._losses(model, rng)]
+        found = [*self._copied(model, rng), *self._losses(model, step, rng)]
         return found + ([self.canaries.exposure(model, rng)] if self.canaries else [])
 
     def _copied(self, model: Any, rng: np.random.Generator) -> list[Finding]:
@@ -190,12 +190,14 @@ class MemorisationMonitor:
             _share(ngram_scores(made, truths, sizes, "set"), "ngram_set", rng),
         ]
 
-    def _losses(self, model: Any, rng: np.random.Generator) -> Iterator[Finding]:
+    def _losses(self, model: Any, step: int, rng: np.random.Generator) -> Iterator[Finding]:
         sides = {"train": self.members, "validation": self.validation}
-        losses = []
-        for name, side in sides.items():
-            nll, counts = summed_nll(model, side), side.counts
-            losses.append(nll / np.maximum(counts, 1))
+        losses = np.split(self.reference, [len(self.members)])
+        if step:  # before the first step it is the untrained model, which was asked already
+            losses = [_losses(model, side) for side in sides.values()]
+        for loss, (name, side) in zip(losses, sides.items(), strict=True):
+            counts = side.counts
+            nll = loss * counts
             if counts.sum():
                 low, high = np.exp(ratio_interval(nll, counts.astype(float), rng, RESAMPLES))
                 value = float(np.exp(nll.sum() / counts.sum()))

@@ -35,13 +35,18 @@ def verbatim(written: Int[np.ndarray, " m"], truth: Int[np.ndarray, " m"]) -> bo
 
 def aligned_share(written: Int[np.ndarray, " m"], truth: Int[np.ndarray, " m"], n: int) -> float:
     """Share of places from which on n written tokens are the record's at the same places."""
-    if len(truth) < n:
-        return float("nan")
-    same = written == truth
-    runs = same[: len(same) - n + 1].copy()
-    for further in range(1, n):  # a run starts at i where all of i .. i+n-1 match
-        runs &= same[further : len(same) - n + 1 + further]
-    return float(runs.mean())
+    return (
+        float("nan") if len(truth) < n else float(aligned_shares(written[None], truth[None], n)[0])
+    )
+
+
+def aligned_shares(
+    written: Int[np.ndarray, "records m"], truth: Int[np.ndarray, "records m"], n: int
+) -> Float[np.ndarray, " records"]:
+    """The same for records whose rests are equally long, of at least n tokens."""
+    # A run starts at i where all of i .. i+n-1 match.
+    same = np.lib.stride_tricks.sliding_window_view(written == truth, n, axis=1)
+    return same.all(axis=2).mean(axis=1)
 
 
 def found_share(

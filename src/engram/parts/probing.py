@@ -5,6 +5,7 @@ a change of low rank to the embeddings of the input, which lets the probe say it
 network's own language:
 
     E'    = E + B A,   B (vocabulary, rank) from zeros,  A (rank, width) random
+                       B stays zero for tokens that too few of the texts to learn from have
     h(x)  = last hidden state of the frozen network on E'[x], at the place
     p     = softmax(W h + b),   minimise the mean cross-entropy over places and facts
 """
@@ -36,6 +37,8 @@ class ProbePlan:
         batch_size: Texts in a step.
         learning_rate: The highest; it falls linearly to 0.
         weight_decay: Decoupled, of the classifiers and the change alike.
+        shared: How many texts to learn from must have a token, for its embedding to change. By a
+            token of its own, a text could be learnt by heart.
     """
 
     rank: int
@@ -43,9 +46,11 @@ class ProbePlan:
     batch_size: int
     learning_rate: float
     weight_decay: float
+    shared: int
 
     def __post_init__(self) -> None:
-        for name, least in (("rank", 0), ("steps", 1), ("batch_size", 1), ("weight_decay", 0)):
+        leasts = {"rank": 0, "steps": 1, "batch_size": 1, "weight_decay": 0, "shared": 1}
+        for name, least in leasts.items():
             check_at_least(name, getattr(self, name), least, f"{least} is the least that works")
         if not 0 < self.learning_rate < np.inf:
             raise EngramError(
@@ -98,7 +103,7 @@ def probed(
         run: Randomness and progress.
         purpose: The name of the random stream.
     """
-    probe = Probe(model, readings, plan, run, purpose)
+    probe = Probe(model, readings, train, plan, run, purpose)
     rows = np.flatnonzero(train)
     optimiser = torch.optim.AdamW(
         probe.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay
@@ -121,8 +126,9 @@ class Probe:
     """Linear classifiers at several places, and a change of low rank to the embeddings."""
 
     def __init__(
-        self, model: nn.Module, readings: Readings, plan: ProbePlan, run: Run, purpose: str
-    ) -> None:
+        self, model: nn.Module, readings: Readings, train: Bool[np.ndarray, " texts"],
+        plan: ProbePlan, run: Run, purpose: str,
+    ) -> None:  # fmt: skip
         self.body: Any = model.eval().base_model
         self.embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
         self.readings, self.plan = readings, plan
@@ -145,6 +151,9 @@ class Probe:
             # One row for each token that occurs: no other row of B would ever get a gradient.
             self.left = torch.zeros((len(used), plan.rank), requires_grad=True, **kind)
             self.trained += [self.left, self.right]
+            own = [set(ids) for ids, use in zip(readings.tokens, train, strict=True) if use]
+            having = np.array([sum(token in ids for ids in own) for token in used.tolist()])
+            self.free = torch.from_numpy(having >= plan.shared).to(**kind).unsqueeze(1)
         else:  # nothing before the classifiers changes, so one pass is enough
             self.states = torch.cat([self._read(rows) for rows in self._blocks()]).detach()
 
@@ -180,7 +189,7 @@ class Probe:
         given = self.embedding(ids).detach()
         if self.plan.rank:
             index = torch.from_numpy(rows).to(device)
-            change = self.left[self.place[index, :length]] @ self.right
+            change = (self.left * self.free)[self.place[index, :length]] @ self.right
             given = given + change.to(given.dtype)
         mask = torch.from_numpy(self.mask[rows, :length]).long().to(device)
         answer = self.body(inputs_embeds=given, attention_mask=mask, use_cache=False)

@@ -1,9 +1,11 @@
 """Bootstrap over records or owners, for numbers that are ratios of totals over their parts."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from engram.core import Finding
+from engram.core import Finding, Split
 from engram.stats.intervals import clopper_pearson
 
 LEVEL = 0.95
@@ -66,3 +68,26 @@ def share_of_owners(
         return Finding.missing(name, f"two people are needed, but there are {people}", len(hits))
     low, mean, high = side_interval(hits.astype(np.float64), owner, rng, resamples)
     return Finding(name, mean, low, high, len(hits))
+
+
+def by_owner(
+    split: Split, *totals: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " groups"], ...]:
+    """Totals of records added up by owner, where there are at least two; otherwise as they are.
+
+    Records of one owner stand or fall together, so where owners are known they are resampled.
+
+    Args:
+        split: The records, which may know their owners.
+        totals: One number a record.
+    """
+    if split.owners is None or len(set(split.owners)) < 2:
+        return totals
+    _, group = np.unique(np.array(split.owners), return_inverse=True)
+    return tuple(np.bincount(group, weights=total) for total in totals)
+
+
+def resampled_by(splits: Sequence[Split]) -> str:
+    """What the finding says of it."""
+    grouped = [s.owners is not None and 2 <= len(set(s.owners)) < len(s) for s in splits]
+    return "interval by owner" if all(grouped) else ""

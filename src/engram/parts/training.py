@@ -275,17 +275,18 @@ class Training:
             self._resumed = first, optimiser, checkpoint
         return self._resumed[0]
 
-    def restore(self) -> None:
-        """Put back the last checkpoint's weights, if there is one."""
+    def restore(self) -> int:
+        """Put back the last checkpoint's weights. Returns its step; 0 where there is none."""
         self.resume()
         _, optimiser, checkpoint = self._resumed  # type: ignore[misc]
-        checkpoint.restore(self.model, optimiser)
+        return checkpoint.restore(self.model, optimiser)[0]
 
     def steps(self, loss: Callable[[int], Iterable[Float[Tensor, ""]]]) -> Iterator[Step]:
         """Take the steps that are still to be taken, one at a time.
 
-        A step is saved only after whoever iterates has asked for the next one, so a decision to
-        stop is made again after a crash, on the same weights.
+        Weights are saved only once the next step has found their loss and gradient finite, so
+        what is saved is good; and only after whoever iterates has asked for that step, so a
+        decision to stop is made again after a crash, on the same weights.
 
         Args:
             loss: The loss of step number `n`, as parts that add up to it.
@@ -294,7 +295,7 @@ class Training:
             DivergedError: The loss or its gradient is no longer finite.
         """
         self.resume()
-        first, optimiser, checkpoint = self._resumed  # type: ignore[misc]
+        first, optimiser, _ = self._resumed  # type: ignore[misc]
         self.run.progress(first, self.plan.steps, "training")
 
         def update(number: int) -> Step:
@@ -304,8 +305,6 @@ class Training:
             for step in fit(range(first, self.plan.steps), update):
                 self._record(step)
                 yield step
-                if self.processes.is_first:
-                    checkpoint.save_if_due(step.number + 1, self.model, optimiser, self.trace)
         finally:
             self.model.eval()
 
@@ -336,6 +335,9 @@ class Training:
                 hint=f"lower --learning-rate, to {self.plan.learning_rate / 10:g} say",
                 step=number,
             )
+        if number and self.processes.is_first:
+            _, _, checkpoint = self._resumed  # type: ignore[misc]
+            checkpoint.save_if_due(number, self.model, optimiser, self.trace)
         optimiser.step()
         return Step(number, value, rate)
 

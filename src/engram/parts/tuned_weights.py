@@ -88,6 +88,14 @@ def copied_for(part: Part, lm: Any, base: str, fingerprint: str, seed: int, devi
     return replace(lm, model=model, adapter=adapter)
 
 
+def in_place(lm: Any, device: str) -> Any:
+    """The same language model in float32, all of it trainable; no copy."""
+    if lm.adapter is not None:
+        return _going_on(Part(), lm, device)
+    lm.model.float().to(device).requires_grad_(True)
+    return lm
+
+
 def thawed(lm: Any) -> None:
     """Make trainable what was frozen for training, unless it is the base of an adapter."""
     if lm.adapter is None:

@@ -17,8 +17,10 @@ from engram.parts.stopping import Stop, check_stop
 
 BACKWARD = 3
 """Work of training on a token, in tokens read."""
-CALL = 96
-"""Work of a call of the model, in tokens read: what even one written token costs."""
+CALL = 64
+"""Work of a call of the model, in tokens read, before it has written any token."""
+WRITTEN = 2
+"""Work of writing a token, in tokens read: single tokens are read less well than whole texts."""
 FEWEST = 16
 """Records that are looked at whatever it costs: fewer would say nothing."""
 REFERENCES = 64
@@ -45,7 +47,7 @@ class Watch:
     tau: float = 0.2
     patience: int = 0
     prefix: int = 32
-    suffix: int = 32
+    suffix: int = 24
     sample: int = 256
     canaries: int = 8
     cost: float = 0.1
@@ -58,7 +60,7 @@ class Watch:
             raise EngramError(
                 f"prefix is {self.prefix} and suffix {self.suffix}, but they must be at least 1 "
                 f"and {max(self.sizes)}, the longest run that is looked for",
-                hint="32 tokens of each are usual",
+                hint="32 and 24 tokens are usual",
             )
         if self.sample < 2 or self.canaries < 0:
             raise EngramError(
@@ -91,21 +93,21 @@ class Sizes:
 def afford(
     watch: Watch, trained: int, record: float, steps: int, canary: float, sides: int
 ) -> Sizes:
-    """How much can be looked at for a share of the work of `trained` tokens.
+    """How much can be looked at, at one look, for a share of the work of `trained` tokens.
 
     Half of it goes to writing, the rest to reading records and canaries; what writing does not
     need is read.
 
     Args:
         watch: The settings.
-        trained: Tokens that training reads between two observations.
+        trained: Tokens that training reads in all, over the number of looks.
         record: Mean tokens of a record.
         steps: Tokens that are written after each prompt, so calls of the model.
         canary: Mean tokens of a canary; 0 where there are none.
         sides: Of records: 2 where there are some for validation, else 1.
     """
     allowance = watch.cost * BACKWARD * trained
-    each = steps + watch.prefix  # of a prompt: reading it, and a token in each call
+    each = WRITTEN * steps + watch.prefix  # of a prompt: reading it, and a token in each call
     written = _between(int((allowance / 2 - steps * CALL) / each), watch.sample)
     left = allowance - steps * CALL - written * each
     one = canary * (REFERENCES + 1)

@@ -33,7 +33,8 @@ class ComparisonView:
     as_trained: tuple[Row, ...]
     matched: tuple[Row, ...]
     courses: tuple[Row, ...]
-    charts: tuple[Markup, ...]
+    charts: tuple[tuple[str, Markup], ...]
+    """What is given away, and its figure."""
 
 
 def view_of_comparison(doc: ComparisonDocument, limits: Limits) -> ComparisonView:
@@ -46,14 +47,14 @@ def view_of_comparison(doc: ComparisonDocument, limits: Limits) -> ComparisonVie
         charts=tuple(
             drawn
             for place in range(1, min(len(doc.questions), limits.charts))
-            if (drawn := _price(doc, [t for _, t in shown], place, limits))
+            if (drawn := _price(doc, [t for _, t in shown], place, limits))[1]
         ),
     )
 
 
 def _price(
     doc: ComparisonDocument, targets: Sequence[ComparedTarget], place: int, limits: Limits
-) -> Markup:
+) -> tuple[str, Markup]:
     """Perplexity against one other question."""
     first, question = doc.questions[0], doc.questions[place]
     plotted = []
@@ -64,7 +65,7 @@ def _price(
         plotted.append(Plotted(target.name, target.cells[0], target.cells[place], points))
     unit = f" ({question.unit})" if question.unit else ""
     title = wording.clip(wording.name_of(question.name), 40) + wording.clip(unit, 20)
-    return pareto(title, plotted, CHANCE.get(question.name))
+    return title, pareto(title, plotted, CHANCE.get(question.name))
 
 
 def _courses(

@@ -26,6 +26,11 @@ NAMES = {
     "validation_perplexity": "validation records",
 }
 """How findings of a monitor are called."""
+IN_TABLES = {
+    "train_perplexity": "perplexity of trained records",
+    "validation_perplexity": "perplexity of validation records",
+}
+"""Where no title above says what they are of."""
 WIDTH, HEIGHT, LEFT = 640, 230, 64
 
 
@@ -145,7 +150,10 @@ def telling(seen: Sequence[Observation]) -> tuple[Finding, ...]:
     kept = next((each for each in seen if each.kept), seen[-1])
     moments = [kept] if kept is seen[-1] else [kept, seen[-1]]
     return tuple(
-        found.tagged(split=f"epoch {each.epoch:g}, {'kept' if each.kept else 'let go'}")
+        found.tagged(
+            name=IN_TABLES.get(found.name, NAMES.get(found.name, found.name)),
+            split=f"epoch {each.epoch:g}, {'kept' if each.kept else 'let go'}",
+        )
         for each in moments
         for found in each.findings
     )
@@ -182,8 +190,8 @@ def _findings(entry: Mapping[str, float | int]) -> list[Finding]:
 
 def page(seen: Sequence[Observation], style: str) -> str:
     """A page of its own: the charts, and every number with its interval."""
-    heads = ["epoch", *(NAMES[name] for name in NAMES if any(o.named(name) for o in seen))]
-    keys = [name for name in NAMES if NAMES[name] in heads]
+    keys = [name for name in NAMES if any(each.named(name) for each in seen)]
+    heads = ["epoch", *(IN_TABLES.get(name, NAMES[name]) for name in keys)]
     rows = "".join(
         Markup("<tr>{}</tr>").format(
             Markup("").join(

@@ -28,14 +28,14 @@ class Plotted:
 
 
 def pareto(
-    title: str, targets: Sequence[Plotted], floor: float | None, width: int = 620, height: int = 400
+    title: str, targets: Sequence[Plotted], floor: float | None, width: int = 400, height: int = 330
 ) -> Markup:
     """Points with both intervals, their names beside them, and the front: nobody is better twice.
 
     Points on the front are filled, the others hollow; thin lines are the course of training.
 
     Args:
-        title: What the vertical axis is.
+        title: What the vertical axis is; it stands above the figure, not in it.
         targets: In the order of their colours.
         floor: A value that the axis reaches down to: that of an attacker who knows nothing.
         width: In pixels.
@@ -46,10 +46,10 @@ def pareto(
         for n, t in enumerate(targets)
         if t.across.value is not None and t.up.value is not None
     ]
-    if not shown:
+    if len(shown) < 2:
         return Markup("")
     across, up = _scales([target for _, target in shown], floor, width, height)
-    parts = _axes(across, up, title, width, height)
+    parts = _axes(across, up, width, height)
     if floor is not None and up.low <= floor <= up.high:
         parts.append(line(across.start, up(floor), across.end, up(floor), "chance"))
     points = [(t.across.value or 0.0, t.up.value or 0.0) for _, t in shown]
@@ -85,17 +85,17 @@ def _scales(
     ys += [] if floor is None else [floor]
     low, high = min(xs, default=1.0), max(xs, default=2.0)
     if high > WIDE * low:
-        across: Scale = Logarithmic(low / 1.15, high * 1.15, 66, width - 20)
+        across: Scale = Logarithmic(low / 1.15, high * 1.15, 50, width - 12)
     else:
         margin = 0.08 * (high - low) or 0.1 * high
-        across = Linear(low - margin, high + margin, 66, width - 20)
+        across = Linear(low - margin, high + margin, 50, width - 12)
     bottom, top = min(ys, default=0.0), max(ys, default=1.0)
     margin = 0.08 * (top - bottom) or 0.05 * max(abs(top), 1.0)
     bottom = max(bottom - margin, 0.0) if bottom >= 0 else bottom - margin
     return across, Linear(bottom, top + margin, height - 54, 14)
 
 
-def _axes(across: Scale, up: Linear, title: str, width: int, height: int) -> list[Markup]:
+def _axes(across: Scale, up: Linear, width: int, height: int) -> list[Markup]:
     parts: list[Markup] = []
     for mark in _marks(across):
         x, anchor = across(mark), "end" if across(mark) > width - 40 else "middle"
@@ -105,18 +105,15 @@ def _axes(across: Scale, up: Linear, title: str, width: int, height: int) -> lis
     for mark in ticks(up.low, up.high, 5):
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
         shown = plain_tick(wording.number(mark))
-        parts.append(text(58, up(mark) + 4, shown, text_anchor="end", class_="tick"))
-    middle, centre = (across.start + across.end) / 2, (up.start + up.end) / 2
+        parts.append(text(44, up(mark) + 4, shown, text_anchor="end", class_="tick"))
     below = "validation perplexity: the lower, the more useful"
-    turn = f"rotate(-90 12 {centre:g})"
-    parts.append(text(middle, height - 10, below, text_anchor="middle"))
-    parts.append(text(12, centre, title, text_anchor="middle", transform=turn))
+    parts.append(text((across.start + across.end) / 2, height - 10, below, text_anchor="middle"))
     return parts
 
 
 def _marks(across: Scale) -> Sequence[Number]:
     if isinstance(across, Linear):
-        return ticks(across.low, across.high, 6)
+        return ticks(across.low, across.high, 5)
     found = [m * 10.0**p for p in range(-2, 8) for m in (1, 2, 5)]
     return [mark for mark in found if across.low <= mark <= across.high]
 
@@ -151,7 +148,7 @@ def _around(target: Plotted, across: Scale, up: Linear) -> list[Point]:
     """Where a name may stand: around the point and along its vertical interval."""
     x, y = across(target.across.value or 0.0), up(target.up.value or 0.0)
     low, high = (up(e) for e in (target.up.low or 0.0, target.up.high or 0.0))
-    return [(x, low), (x, y), (x, high)]
+    return [(x, low), (x, y), (x, high), (x + 5, y), (x - 5, y)]
 
 
 def course(title: str, values: Sequence[float], series: int, mark: float | None = None) -> Markup:

@@ -45,7 +45,7 @@ def both_losses(
     """Losses of the records under the reference and under the target, in nats.
 
     Raises:
-        EngramError: They are language models that cut the texts into different tokens.
+        EngramError: They are language models, causal or masked, that cut texts differently.
     """
     if families.offered(target.family, target.model) & {"tokens", "logprobs"}:
         losses = text_losses(reference, target, split, run)

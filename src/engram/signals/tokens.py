@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Int
 
@@ -31,8 +32,9 @@ from engram.signals.workers import Workers
 Long = Literal["window", "refuse"]
 Watch = Callable[[int, int, str], None]
 BATCH_TOKENS = 4096
-CHUNK_BATCHES = 16
-"""A chunk is this many times `batch_tokens`: what a killed run has to do again at most."""
+CHUNK_BATCHES, CPU_CHUNK_BATCHES = 16, 4
+"""A chunk is this many times `batch_tokens`: what a killed run has to do again at most. Storing one
+takes some 50 ms, which on a processor passes while the next is read; and memory grows with it."""
 CPU_TOKENS = 1024
 """Most tokens that one worker on a processor reads at once. More are not faster, but a layer's
 inner values grow with them, and leave gaps in the heap that nothing else fits into."""
@@ -111,11 +113,12 @@ class _Pass:
     progress: Watch
 
     def run(self) -> None:
+        give_back()
         done = self.store.resume()
         records = tokenised(self.lm.tokenizer, self.split, done.records)
         reader, waiting = None, deque[_Asked]()
         with asleep(self.lm.model), self.workers.pool() as pool:
-            for chunk in chunks(records, self.sight, CHUNK_BATCHES * self.batch_tokens, done):
+            for chunk in chunks(records, self.sight, self.chunk_tokens, done):
                 self._check_vocabulary(chunk)
                 if reader is None and len(chunk.starts):
                     reader = Reader.of(self.lm.model, chunk.trial())
@@ -128,6 +131,12 @@ class _Pass:
                 done = self._collect(waiting.popleft())
         self.store.close(done)
         self.progress(len(self.split), len(self.split), WHAT)
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens that are read for one chunk."""
+        batches = CPU_CHUNK_BATCHES if self.lm.device.type == "cpu" else CHUNK_BATCHES
+        return batches * self.batch_tokens
 
     @cached_property
     def workers(self) -> Workers:
@@ -166,6 +175,7 @@ class _Pass:
         np.maximum(found.logprob, IMPOSSIBLE, out=found.logprob)
         columns = {"token": asked.token} | {f.name: getattr(found, f.name) for f in fields(found)}
         self.store.append(columns, chunk.ends, chunk.after)
+        give_back()
         return chunk.after
 
     def _check_vocabulary(self, chunk: Chunk) -> None:
@@ -222,6 +232,14 @@ def tokenised(tokenizer: Any, split: Split, first: int = 0) -> Iterator[Int[np.n
         texts = column.slice(start, BLOCK).to_pylist()
         for ids in encode(tokenizer, ["" if text is None else text for text in texts]):
             yield np.asarray(ids, np.int32)
+
+
+def give_back() -> None:
+    """Return to the system what was freed, in whichever thread's heap it lies.
+
+    Every thread has a heap of its own, and fills it with gaps that are of no use to the others.
+    """
+    pa.system_memory_pool().release_unused()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from engram.engine.compare.names import names_of
 from engram.engine.compare.sides import Sides, sides_of
 from engram.engine.forget import scorable
 from engram.engine.run import EngineRun
-from engram.engine.targets import describe, now, trace_of
+from engram.engine.targets import describe, now, observations_of
 from engram.store import run_id
 
 PERPLEXITY = Question("validation perplexity", "validation_perplexity")
@@ -32,7 +32,6 @@ VERBATIM = Question("verbatim rate", "verbatim")
 QUESTIONS = (PERPLEXITY, AUC, TPR, EXPOSURE, VERBATIM)
 ATTACK = "reference"
 """Calibrated by the base, so that it does not matter how hard a record is."""
-EVERYTHING = 10**9
 SHOWN = ("step", "epoch", *(q.key for q in QUESTIONS if q.key))
 
 
@@ -79,7 +78,7 @@ def compare(
     folder = out or run.root / number
     if found := found_run(folder, number, run.root):
         return AuditRun(folder, found)
-    traces = [observations(trace_of(target.folder, EVERYTHING)) for target in targets]
+    traces = [observations(observations_of(target.folder)) for target in targets]
     level, reason = _level(targets, traces, sides, at)
     rows = []
     for name, target, trace in zip(names_of(targets), targets, traces, strict=True):

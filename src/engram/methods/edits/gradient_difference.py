@@ -34,7 +34,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from engram import families
-from engram.core import Draft, EngramError, Paper, Run, Split, Target, check_disjoint
+from engram.core import DivergedError, Draft, EngramError, Paper, Run, Split, Target, check_disjoint
 from engram.parts.training import (
     Epochs,
     Examples,
@@ -45,7 +45,7 @@ from engram.parts.training import (
     check_not_empty,
     key_of,
 )
-from engram.parts.unlearning import record_losses
+from engram.parts.unlearning import Unlearning, Watch, record_losses
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,14 @@ class GradientDifference:
         check_not_empty(descend, keep.name)
         key = key_of(self, run.seed, target.fingerprint, keep.fingerprint, forget.fingerprint)
         training = Training(module, self.plan(), run, key)
-        self._forget(training, climb, descend, run)
+        watch = Watch(Unlearning(self, target, model, climb, descend, run, key), training)
+        self._forget(training, climb, descend, run, watch)
         module.to(dtype)
         return Draft(target.family, model, tuple(training.trace))
 
-    def _forget(self, training: Training, climb: Examples, descend: Examples, run: Run) -> None:
+    def _forget(
+        self, training: Training, climb: Examples, descend: Examples, run: Run, watch: Watch
+    ) -> None:
         stop = math.log(climb.answers) if self.stop_at is None else self.stop_at
         forget = Epochs(climb, self.forget_batch, run, "forget")
         keep = Epochs(descend, self.keep_batch, run, "keep")
@@ -131,8 +134,11 @@ class GradientDifference:
                 nll_forget, nll_keep, self.forget_weight, self.keep_weight
             )
 
-        for _ in training.steps(loss):
-            pass
+        try:
+            for step in training.steps(loss):
+                watch.look(step.number)
+        except DivergedError as problem:
+            watch.restore(problem)
 
 
 def gradient_difference_loss(

@@ -38,6 +38,7 @@ class Idk:
         year=2024,
         url="https://arxiv.org/abs/2401.06121",
     )
+    promise: ClassVar[str] = "suppression"
     families: ClassVar[frozenset[str]] = frozenset({"causal-lm"})
 
     prompt_words: int = 8

@@ -59,7 +59,10 @@ class Accuracy:
 
     def _of_classes(self, target: Target, split: Split, run: Run) -> Finding:
         check_labelled_split(split)
-        right = run.logits(target, split).argmax(axis=1) == split.matrix("label")
+        # An estimator's classes need not be 0, 1, 2, ...: its family knows which column is whose.
+        places = getattr(families.find(target.family), "places", None)
+        labels = split.matrix("label") if places is None else places(target.model, split)
+        right = run.logits(target, split).argmax(axis=1) == labels
         return proportion(int(right.sum()), len(split), "accuracy")
 
     def _of_tokens(self, target: Target, split: Split, run: Run, name: str) -> Finding:

@@ -7,7 +7,7 @@ an attack on the mean loss has nothing to find.
     gap = mean over outsiders of loss(x)  -  mean over members of loss(x)
 
 Works for every family that has losses. The 95 % interval resamples members and outsiders
-separately.
+separately: their records, or their owners where those are known.
 
 Differs from the paper: 1. The paper's gap is the expected difference over draws of the training
 set; ours is that of one trained model on the records given.
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
+from engram.parts.record_bootstrap import by_owner, resampled_by
 
 NAME = "generalisation gap"
 
@@ -64,9 +65,15 @@ class GeneralisationGap:
         inside = np.asarray(run.losses(target, splits["members"]), np.float64)
         outside = np.asarray(run.losses(target, splits["outsiders"]), np.float64)
         gap = float(outside.mean() - inside.mean())
-        low, high = self.interval(inside, outside, run.stream("generalisation-gap"))
-        n = len(inside) + len(outside)
-        found = Finding(NAME, gap, min(low, gap), max(high, gap), n, "nats")
+        sides = [splits["members"], splits["outsiders"]]
+        (inside, own), (outside, others) = (
+            by_owner(side, losses, np.ones(len(side)))
+            for side, losses in zip(sides, (inside, outside), strict=True)
+        )
+        rng = run.stream("generalisation-gap")
+        low, high = self.interval(inside, outside, rng, own, others)
+        note, n = resampled_by(sides), sum(map(len, sides))
+        found = Finding(NAME, gap, min(low, gap), max(high, gap), n, "nats", note=note)
         return (found.tagged(**tags),)
 
     def interval(
@@ -74,12 +81,24 @@ class GeneralisationGap:
         inside: Float[np.ndarray, " members"],
         outside: Float[np.ndarray, " outsiders"],
         rng: np.random.Generator,
+        own: Float[np.ndarray, " members"] | None = None,
+        others: Float[np.ndarray, " outsiders"] | None = None,
     ) -> tuple[float, float]:
-        """95 % percentile bootstrap interval of the difference of the two means, in nats."""
+        """95 % percentile bootstrap interval of the difference of the two means, in nats.
 
-        def mean(losses: np.ndarray) -> float:
-            return float(losses[rng.integers(0, len(losses), len(losses))].mean())
+        Args:
+            inside: Losses of the members, or their sums by owner.
+            outside: Of the outsiders.
+            rng: The stream of this number.
+            own: How many records are behind each sum; one, if left out.
+            others: Of the outsiders.
+        """
 
-        drawn = [mean(outside) - mean(inside) for _ in range(self.resamples)]
+        def mean(losses: np.ndarray, counts: np.ndarray | None) -> float:
+            pick = rng.integers(0, len(losses), len(losses))
+            records = len(losses) if counts is None else counts[pick].sum()
+            return float(losses[pick].sum() / records)
+
+        drawn = [mean(outside, others) - mean(inside, own) for _ in range(self.resamples)]
         low, high = np.quantile(drawn, [0.025, 0.975])
         return float(low), float(high)

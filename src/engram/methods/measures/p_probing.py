@@ -16,11 +16,12 @@ The network itself stays frozen; the text after a place is never looked at. Inte
 
 Differs from the paper: 1. Places are counted as they come in the text, for sentences may be
 permuted. 2. All places and fields share one change of the embeddings. 3. One biography of each
-person is read, drawn at random. 4. Fewer steps, by default.
+person is read, drawn at random. 4. Fewer steps, by default. 5. Tokens that fewer than `shared` of
+the biographies to learn from have keep their embeddings.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -69,6 +70,8 @@ class PProbing:
     """The highest; it falls linearly to 0."""
     weight_decay: float = 0.3
     """Decoupled weight decay."""
+    shared: int = 10
+    """How many of the texts to learn from must have a token, for its embedding to change."""
 
     def __post_init__(self) -> None:
         check_at_least("places", self.places, 0, "0 reads all of them")
@@ -77,8 +80,9 @@ class PProbing:
     def plan(self) -> ProbePlan:
         """How the classifiers are trained."""
         return ProbePlan(
-            self.rank, self.steps, self.batch_size, self.learning_rate, self.weight_decay
-        )
+            self.rank, self.steps, self.batch_size, self.learning_rate, self.weight_decay,
+            self.shared,
+        )  # fmt: skip
 
     def __call__(
         self, target: Target, splits: Mapping[str, Split], run: Run
@@ -113,7 +117,14 @@ class PProbing:
         labels, classes = classes_of(columns, train)
         readings = read.readings(labels, classes)
         purpose = f"p-probing {where}"
-        seen = probed(target.model.model, readings, train, self.plan(), run, purpose)
+        settings = {**asdict(self), "seed": run.seed, "where": where}
+        seen = run.computed(
+            "p-probing",
+            target,
+            told,
+            settings,
+            lambda: probed(target.model.model, readings, train, self.plan(), run, purpose),
+        )
         hits = (seen == labels[:, None])[~train]
         left = len(people) - len(told)
         note = f"{left} people left out whose text does not state all fields" if left else ""

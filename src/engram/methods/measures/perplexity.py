@@ -6,7 +6,8 @@ outsiders is a model that has learnt its members by heart.
 
     perplexity = exp( - sum over all tokens of log p(x_t | x_<t) / number of tokens )
 
-Every token counts the same, so long records count more. The 95 % interval resamples records.
+Every token counts the same, so long records count more. The 95 % interval resamples records, or
+owners where they are known.
 
 Differs from the paper: Nowhere that we know.
 """
@@ -18,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
-from engram.parts.record_bootstrap import ratio_interval
+from engram.parts.record_bootstrap import by_owner, ratio_interval, resampled_by
 
 LARGEST = 700.0
 """exp(709.8) is the largest number of double precision."""
@@ -57,16 +58,19 @@ class Perplexity:
         signals = run.tokens(target, split)
         lengths = signals.lengths.astype(np.float64)
         nll = signals.losses() * lengths
-        nll, lengths = nll[lengths > 0], lengths[lengths > 0]
+        scored = lengths > 0
+        records = split if scored.all() else split.where(scored)
+        nll, lengths = nll[scored], lengths[scored]
         tags = {"method": "perplexity", "split": name, "better": "lower"}
         if len(nll) < 2:
             reason = "fewer than two records have tokens that the model scores"
             return Finding.missing("perplexity", reason, len(nll)).tagged(**tags)
         rng = run.stream("perplexity", name)
-        low, high = ratio_interval(nll, lengths, rng, self.resamples)
+        low, high = ratio_interval(*by_owner(records, nll, lengths), rng, self.resamples)
         if high > LARGEST:
             reason = f"the mean loss is {nll.sum() / lengths.sum():.0f} nats: too large to state"
             return Finding.missing("perplexity", reason, len(nll)).tagged(**tags)
         value = float(nll.sum() / lengths.sum())
         low, value, high = (float(np.exp(x)) for x in (low, value, high))
-        return Finding("perplexity", value, low, high, len(nll)).tagged(**tags)
+        note = resampled_by([records])
+        return Finding("perplexity", value, low, high, len(nll), note=note).tagged(**tags)

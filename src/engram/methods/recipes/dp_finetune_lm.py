@@ -34,7 +34,7 @@ from jaxtyping import Int
 
 from engram.core import Draft, EngramError, Paper, Run, Split
 from engram.parts.dp_sgd import Accountant, Budget, PrivateTraining
-from engram.parts.lm_tuning import Prepared, Tuning, prepare
+from engram.parts.lm_tuning import Prepared, Tuning, dropout_of, prepare
 from engram.parts.observation import Observer
 from engram.parts.private_text import ClippedUnits, can_be_batched, units_of
 from engram.parts.training import Plan, check_at_least
@@ -93,6 +93,11 @@ class DpFinetuneLm(Tuning):
                 hint="--stop perplexity looks at validation records only; --observe alone "
                 "changes no weights",
             )
+        if self.precision == "bf16":
+            raise EngramError(
+                "precision is bf16, but private training computes in float32",
+                hint="leave --precision out; clipping and noise need all the digits",
+            )
         self.budget()
 
     def budget(self) -> Budget:
@@ -106,7 +111,13 @@ class DpFinetuneLm(Tuning):
 
     def __call__(self, split: Split, run: Run) -> Draft:
         """Train a copy of the base on the column `text`; the base stays as it is."""
-        ready = prepare(self, split, run)
+        ready = prepare(self, split, run, asked=False)
+        if ready.processes.count > 1:
+            raise EngramError(
+                f"dp-finetune-lm was started in {ready.processes.count} processes, but trains "
+                "in one",
+                hint="start it without accelerate or torchrun",
+            )
         units = self.units(ready, split, run)
         batched = can_be_batched(ready.examples, units)
         training = PrivateTraining(
@@ -122,7 +133,8 @@ class DpFinetuneLm(Tuning):
         )
         monitor = self.monitor(ready.lm, split, run)
         observer = Observer(monitor, ready.lm, training, self.observe_every)
-        observer.take(training.steps())
+        with dropout_of(ready.lm.model, self.dropout):
+            observer.take(training.steps())
         return ready.draft(training.trace, training.guarantee())
 
     def units(self, ready: Prepared, split: Split, run: Run) -> tuple[Int[np.ndarray, " _"], ...]:

@@ -15,6 +15,7 @@ Differs from the paper:
 3. No dropout unless it is asked for.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar, get_args
@@ -25,6 +26,7 @@ from engram.parts.training import (
     Epochs,
     Plan,
     Schedule,
+    Step,
     Training,
     batch_loss,
     check_at_least,
@@ -51,7 +53,8 @@ class PretrainLm:
 
     tokenizer: Tokens = "bytes"
     """bytes: pairs of bytes grown into words, which can write anything; words: whole words alone,
-    for small worlds, where every other word is one and the same unknown token."""
+    for small worlds, where every other word is one and the same unknown token; pieces: what lies
+    between blanks, for records that are written as tokens already."""
     lexicon: str = ""
     """Further texts that the tokenizer learns its words from, and the model does not: what it is
     to be fine-tuned on later, say."""
@@ -65,6 +68,8 @@ class PretrainLm:
     """Attention heads of each block."""
     context: int = 256
     """Tokens that the model sees at once; longer records are cut into pieces."""
+    positions: bool = True
+    """Whether the model is told the place of each token; without, only the causal mask tells."""
     dropout: float = 0.0
     """Dropout probability while training, in [0, 1)."""
     spread: float = 0.02
@@ -88,7 +93,7 @@ class PretrainLm:
     def __post_init__(self) -> None:
         if self.tokenizer not in get_args(Tokens):
             raise EngramError(
-                f"tokenizer is {self.tokenizer!r}, but must be bytes or words",
+                f"tokenizer is {self.tokenizer!r}, but must be bytes, words or pieces",
                 hint="bytes can write every text",
             )
         fewest = SMALLEST_VOCABULARY if self.tokenizer == "bytes" else 8
@@ -119,6 +124,13 @@ class PretrainLm:
 
     def __call__(self, split: Split, run: Run) -> Draft:
         """Learn a tokenizer and a model from the column `text`."""
+        lm, training, steps = self.begun(split, run)
+        for _ in steps:
+            pass
+        return Draft(self.family, lm, tuple(training.trace))
+
+    def begun(self, split: Split, run: Run) -> tuple[LanguageModel, Training, Iterator[Step]]:
+        """The model, how it is trained, and the steps: it learns as they are asked for."""
         FAMILY.check(split)
         lexicon = run.records(self.lexicon) if self.lexicon else None
         lm = self.untrained(split, run, lexicon)
@@ -129,9 +141,7 @@ class PretrainLm:
         words = [lexicon.fingerprint] if lexicon else []
         key = key_of(self, run.seed, split.fingerprint, *words)
         training = Training(lm.model, plan, run, key, epochs.per_epoch)
-        for _ in training.steps(lambda step: batch_loss(examples, epochs.rows(step))):
-            pass
-        return Draft(self.family, lm, tuple(training.trace))
+        return lm, training, training.steps(lambda step: batch_loss(examples, epochs.rows(step)))
 
     def untrained(self, split: Split, run: Run, lexicon: Split | None = None) -> LanguageModel:
         """The tokenizer, and a model of random weights, on the run's device."""
@@ -146,6 +156,7 @@ class PretrainLm:
             dropout=self.dropout,
             tokens=self.tokenizer,
             spread=self.spread,
+            positions=self.positions,
         )
         lm.model.to(run.device)  # type: ignore[arg-type]
         return lm

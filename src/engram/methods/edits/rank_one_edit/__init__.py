@@ -77,7 +77,7 @@ class RankOneEdit:
     """Steps in which a value is found."""
     learning_rate: float = 0.1
     """The learning rate of that search, in units of the old value's size."""
-    decay: float = 0.05
+    decay: float = 0.005
     """What it costs to move a value by its own length, in nats."""
     stop_at: float | None = None
     """Loss in nats per prediction at which a record counts as forgotten: best the mean loss of

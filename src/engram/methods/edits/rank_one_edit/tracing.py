@@ -26,7 +26,7 @@ def effects(
     """
     examples, module = work.forget, work.module
     blocks, embeddings = blocks_of(module), module.get_input_embeddings()
-    spread = float(embeddings.weight.std()) * noise
+    spread = float(embeddings.weight.detach().std()) * noise
     found = np.zeros(len(blocks))
     rows = range(min(len(examples.counts), TRACED))
     for row in rows:

@@ -27,7 +27,8 @@ import numpy as np
 
 from engram import families
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target, TokenSignals
-from engram.methods.measures.extraction.prompts import Prompts, ngram_shares
+from engram.methods.measures.extraction.prompts import Prompts
+from engram.parts.ngram_memorisation import aligned_shares
 from engram.stats.intervals import mean_finding, proportion
 
 
@@ -154,7 +155,7 @@ class Extraction:
         if n > self.sample:
             prompts = prompts.take(np.sort(rng.choice(n, self.sample, replace=False)))
         written = prompts.continued(target.model, split, run)
-        shares = ngram_shares(written, prompts.truth(), self.ngram)
+        shares = aligned_shares(written, prompts.truth(), self.ngram)
         found = mean_finding(shares, what, "", rng)
         return found.tagged(note=f"on a sample of {self.sample:,}") if n > self.sample else found
 

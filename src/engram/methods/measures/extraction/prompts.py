@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from engram.core import Run, Split, TokenSignals
 
@@ -75,11 +75,3 @@ class Prompts:
             written[batch] = generate_greedy(lm, prompts, self.suffix).cpu().numpy()
             run.progress(min(first + BATCH, len(prefixes)), len(prefixes), "generation")
         return written
-
-
-def ngram_shares(
-    generated: Int[np.ndarray, "prompts suffix"], truth: Int[np.ndarray, "prompts suffix"], n: int
-) -> Float[np.ndarray, " prompts"]:
-    """Share of places in each suffix at which n generated tokens in a row are the true ones."""
-    same = np.lib.stride_tricks.sliding_window_view(generated == truth, n, axis=1)
-    return same.all(axis=2).mean(axis=1)
