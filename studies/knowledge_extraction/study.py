@@ -247,16 +247,16 @@ minutes. All that was seen of the two outer arms, multi5+permute and then single
 | people, name parts | layers x width, readings of each person | QA | P-probe | Q-probe | linear |
 |---|---|---|---|---|---|
 | 400, 40 of each | 2 x 64, 60 (recall 0.97, 1.00) | 0.38, 0.08 | | | |
-| 400, 40 of each (seed 1) | 2 x 64, 80 | 0.42, 0.08 | 0.19, 0.06 | 0.08, 0.05 * | 0.08, 0.06 |
-| 400, 40 of each | 4 x 64, 50 (recall 0.94) | 0.21 | 0.10 | 0.05 * | 0.11 |
+| 400, 40 of each (seed 1) | 2 x 64, 80 | 0.42, 0.08 | 0.19, 0.06 | 0.08, 0.05 (*) | 0.08, 0.06 |
+| 400, 40 of each | 4 x 64, 50 (recall 0.94) | 0.21 | 0.10 | 0.05 (*) | 0.11 |
 | 600, 100 of each | 2 x 64, 60 | 0.32, 0.12 | 0.24, 0.06 | 0.11, 0.05 | 0.10, 0.06 |
-| 400, all | 2 x 64, 50 | 0.50, 0.17 | 0.28, 0.08 | 0.09, 0.08 * | 0.16, 0.09 |
-| 400, all | 2 x 96, 80 | 0.78, 0.30 | 0.23, 0.09 | 0.12, 0.09 * | 0.17, 0.12 |
-| 600, all | 2 x 64, 60 | 0.62, 0.22 | 0.26, 0.09 | 0.11, 0.08 * | 0.21, 0.11 |
-| 400, all | 4 x 64, 50: as in the plan, but for the probe | 0.62 | 0.22 | 0.10 * | 0.15 |
+| 400, all | 2 x 64, 50 | 0.50, 0.17 | 0.28, 0.08 | 0.09, 0.08 (*) | 0.16, 0.09 |
+| 400, all | 2 x 96, 80 | 0.78, 0.30 | 0.23, 0.09 | 0.12, 0.09 (*) | 0.17, 0.12 |
+| 600, all | 2 x 64, 60 | 0.62, 0.22 | 0.26, 0.09 | 0.11, 0.08 (*) | 0.21, 0.11 |
+| 400, all | 4 x 64, 50: as in the plan, but for the probe | 0.62 | 0.22 | 0.10 (*) | 0.15 |
 | 600, all | 4 x 64, 60 | 0.66, 0.15 | 0.31, 0.09 | 0.25, 0.12 | 0.21, 0.12 |
 
-\* With one change of the embeddings for all fields, which could also change the names of the people
+(*) With one change of the embeddings for all fields, which could also change the names of the people
 whom the probe learnt from. It learnt those by heart: on the people of the test it did worse than no
 change at all. Since then each field has a change of its own, and only embeddings that ten names
 share may change; here that is the token that begins a text.

@@ -69,7 +69,7 @@ class MadeUpRun:
     def computed(self, *_):
         raise NotImplementedError
 
-    fit = shadows = sampler = target = computed
+    fit = shadows = retrained = sampler = target = computed
 
 
 LM = Target("made up", "causal-lm", None, "made-up")

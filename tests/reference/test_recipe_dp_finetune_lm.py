@@ -47,7 +47,7 @@ class FakeRun:
     def tokens(self, *_):
         raise NotImplementedError
 
-    losses = logits = computed = fit = shadows = sampler = records = tokens
+    losses = logits = computed = fit = shadows = retrained = sampler = records = tokens
 
 
 @pytest.fixture(scope="module")

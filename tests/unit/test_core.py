@@ -22,6 +22,7 @@ from engram.core import (
     torch_seeded,
     torch_stream,
 )
+from engram.core.ledger import pseudonym
 
 TEXTS = st.lists(st.text(max_size=12), min_size=1, max_size=8)
 
@@ -155,7 +156,11 @@ def test_a_ledger_remembers_and_forgets(tmp_path):
     after.save(tmp_path)
     back = Ledger.load(tmp_path)
     assert back.roles == ("forgotten", "trained", "held-out")
-    assert back.owners == data.owners
+    assert back.owners == (pseudonym("x", "owner"), "x", "y")
+    assert back.having("forgotten") == (pseudonym(data.ids[0], "id"),)
+    assert back.split(data, "forgotten").ids == (data.ids[0],)
+    back.check(data)
+    back.check(data.take([1, 2]))  # what was forgotten may be deleted from the data
     assert back.split(data, "trained").ids == (data.ids[1],)
     with pytest.raises(EngramError, match="not trained on"):
         after.forgetting((data.ids[2],))

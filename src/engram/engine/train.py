@@ -222,7 +222,13 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
             lineage = replace(lineage, guarantee=dict(draft.guarantee))
             title, took = name if out is None else folder.name, time.monotonic() - begun
             target = seal(draft, ledger, lineage, folder, title, took)
-    except (DiskFullError, BusyError, DivergedError):  # what was finished is kept
+    except (DiskFullError, BusyError):
+        raise
+    except DivergedError:
+        if (
+            fresh and lineage.kind == "edits"
+        ):  # a training that diverged keeps its last good weights
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     except EngramError:
         if fresh and processes.is_first:  # a mistake leaves nothing behind

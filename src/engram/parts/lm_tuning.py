@@ -310,7 +310,7 @@ def prepare(recipe: Tuning, split: Split, run: Run, *, asked: bool) -> Prepared:
 
 def told_more(
     problem: DivergedError,
-    records: tuple[str, ...],
+    records: Sequence[str],
     lm: LanguageModel,
     training: Training,
     kind: torch.dtype,

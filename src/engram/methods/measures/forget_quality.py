@@ -1,4 +1,4 @@
-"""Can a model that was made to forget be told from one that never saw the records?
+"""Tell a model that was made to forget from one that never saw the records.
 
 No single number says that something is forgotten. But a model trained again without the records
 has certainly not learnt them; so ask both models the same questions about them, and test whether

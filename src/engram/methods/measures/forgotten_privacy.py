@@ -1,4 +1,4 @@
-"""Do forgotten records still stand out from records never seen, one way or the other?
+"""How far forgotten records still stand out from records never seen, one way or the other.
 
 After forgetting, a membership attack should do on the forgotten records as it does for a model
 that never saw them; usually that is an AUC of 0.5, but where the forgotten records are easier or

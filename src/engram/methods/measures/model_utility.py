@@ -1,4 +1,4 @@
-"""Is what was to stay still there? One number from many, and the worst of them weighs most.
+"""How much of what was to stay is still there: one number from many, the worst weighing most.
 
 A model that forgets by falling apart has a good forget quality. So ask, about kept records and
 about whatever else the user names (other people, general knowledge), how likely its right answers
