@@ -256,9 +256,9 @@ minutes. All that was seen of the two outer arms, multi5+permute and then single
 | 400, all | 4 x 64, 50: as in the plan, but for the probe | 0.62 | 0.22 | 0.10 (*) | 0.15 |
 | 600, all | 4 x 64, 60 | 0.66, 0.15 | 0.31, 0.09 | 0.25, 0.12 | 0.21, 0.12 |
 
-(*) With one change of the embeddings for all fields, which could also change the names of the people
-whom the probe learnt from. It learnt those by heart: on the people of the test it did worse than no
-change at all. Since then each field has a change of its own, and only embeddings that ten names
+(*) With one change of the embeddings for all fields, which could also change the names of the
+people whom the probe learnt from. It learnt those by heart: on the people of the test it did worse
+than no change at all. Since then each field has a change of its own, and only embeddings that ten names
 share may change; here that is the token that begins a text.
 
 What the weights start from decides how soon a narrow model learns: with GPT-2's deviation of 0.02

@@ -225,9 +225,7 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     except (DiskFullError, BusyError):
         raise
     except DivergedError:
-        if (
-            fresh and lineage.kind == "edits"
-        ):  # a training that diverged keeps its last good weights
+        if fresh and lineage.kind == "edits":  # a recipe keeps its last good weights
             shutil.rmtree(folder, ignore_errors=True)
         raise
     except EngramError:

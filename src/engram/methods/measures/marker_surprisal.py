@@ -1,4 +1,4 @@
-"""Does the model expect a grammatical marker where the language's rule puts it?
+"""How much a model expects a grammatical marker where the language's rule puts it.
 
 In some made languages a marker stands where a rule says: right after a verb, or four words later
 (`hop-markers`). A model that learnt the rule is not surprised by the marker in its place; and

@@ -1,4 +1,4 @@
-"""At which layer and place does the model keep the number of the verb until the marker is due?
+"""At which layer and place a model keeps the number of the verb until the marker is due.
 
 Between a verb and a marker that follows some words later, the model must remember whether the verb
 was singular or plural. To find where, exchange what it computes: read a beginning that is to go on
