@@ -258,8 +258,8 @@ minutes. All that was seen of the two outer arms, multi5+permute and then single
 
 (*) With one change of the embeddings for all fields, which could also change the names of the
 people whom the probe learnt from. It learnt those by heart: on the people of the test it did worse
-than no change at all. Since then each field has a change of its own, and only embeddings that ten names
-share may change; here that is the token that begins a text.
+than no change at all. Since then each field has a change of its own, and only embeddings that ten
+names share may change; here that is the token that begins a text.
 
 What the weights start from decides how soon a narrow model learns: with GPT-2's deviation of 0.02
 instead of about 0.1, 120 people were recited with 0.6 after 60 readings, and with 0.97 after 50.
