@@ -220,7 +220,7 @@ STUDY = Study(
         "smoke": {"world": {**SMALL, "n": 12, "values": 3, "names": 6, "wordings": 2},
                   "each": 5, "mix": 0.5, "celebrities": 0.0,
                   "base": {"layers": 1, "width": 16, "heads": 2, "context": 64, "epochs": 1},
-                  "tune": {**TUNE, "epochs": 1},
+                  "tune": {**TUNE, "batch_size": 8, "epochs": 1},
                   "p-probe": {"steps": 2, "batch_size": 4},
                   "q-probe": {"steps": 2, "batch_size": 4}},
         "small": {"world": SMALL, "each": 10, "mix": 0.5, "celebrities": 0.0,

@@ -29,7 +29,7 @@ def test_behaves_as_the_tuple(one, other):
     assert (ours == Strings(other)) == (one == other)
     assert (ours == tuple(other)) == (one == other)
     assert ours.distinct == len(set(one))
-    assert np.array(ours).tolist() == one
+    assert np.array(ours).tolist() == np.array(one).tolist()
     assert pa.array(ours, pa.string()).to_pylist() == one
 
 
