@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.core import EngramError, Split, Target, stream
@@ -126,6 +126,7 @@ class TestScales:
         assert found.value == pytest.approx(0.75)
         assert found.low <= 0.75 <= found.high
 
+    @settings(max_examples=15)
     @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=8, max_size=8))
     def test_everything_stays_between_0_and_1(self, hits):
         part = Part("any", np.array([hits]), np.zeros((1, 8)), np.ones((1, 8)))

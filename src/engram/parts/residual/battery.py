@@ -224,14 +224,14 @@ class Battery:
         effort = self.effort
 
         def looks(of: Subject) -> Scores:
-            taught, asked = rows(of.asked)
+            taught, asked = (np.asarray(each, np.int64).tolist() for each in rows(of.asked))
             found = relearnt(
-                of.lm, of.asked, list(taught), list(asked), whole=self.whole, steps=effort.steps,
+                of.lm, of.asked, taught, asked, whole=self.whole, steps=effort.steps,
                 every=effort.every, learning_rate=effort.learning_rate, threshold=threshold,
                 run=self.run, purpose=name,
             )  # fmt: skip
             whole = np.full((len(found), len(of.asked)), np.nan)
-            whole[:, np.asarray(asked, np.int64)] = found
+            whole[:, asked] = found
             return whole
 
         seen = [looks(each) for each in (self.target, self.control)]
