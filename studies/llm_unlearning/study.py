@@ -27,13 +27,16 @@ from engram.core import Finding, Paper, Split, Target
 from engram.engine import EngineRun
 from engram.engine.study import Claim, Study, above, equal
 from engram.engine.train import edit
+from engram.families.causal_lm import FAMILY
 from engram.parts.biographies.people import people
 from engram.parts.biographies.sentences import limited_templates, spoken
+from engram.parts.unlearning import mean_loss
 
 FIELDS = ("birth_city", "university", "major", "employer")
 ENDING = "{value}."
 GRADIENT = ("gradient-ascent", "npo", "rmu")
 """The gradient methods that the claim on relearning is about."""
+RELEARNING = tuple(f"relearning from {what}" for what in ("a few", "kept records", "all"))
 GUARD, WHP, AGAIN = "guardrail", "whp", "retrain"
 BEHAVED = 0.8
 """Least behavioural forgetting, and least share of the original's accuracy on the kept."""
@@ -153,7 +156,7 @@ def pretraining(settings: Mapping[str, Any], world: Mapping[str, Split], run: En
 
 def right(target: Target, split: Split, run: EngineRun) -> Finding:
     """Share of questions that are answered whole."""
-    measure = catalog.find("measures", "residual-knowledge").load()
+    measure = catalog.find("measures", "residual-knowledge").load()()
     return measure.answered(target, split, run)
 
 
@@ -171,7 +174,7 @@ def judged(
     else:
         method = catalog.find("edits", name).load()(**fields)
         if getattr(method, "stop_at", 0.0) is None:
-            unseen = float(np.mean(run.losses(sides.before, world["outsiders"])))
+            unseen = mean_loss(FAMILY, sides.before.model, world["outsiders"])
             method = replace(method, stop_at=unseen)
         target = edit(method, sides.before, world["kept"], world["forget"], run)
     measure = catalog.find("measures", "residual-knowledge").load()(
@@ -211,7 +214,7 @@ def summed(rows: Mapping[str, Mapping[str, float | None]], before: float) -> dic
         for name in rows
         if name != AGAIN and forgotten(name) >= BEHAVED and number(name, "utility") >= BEHAVED
     ]
-    soon = [name for name in GRADIENT if 1 - number(name, "relearning") <= 0.5]
+    soon = [name for name in GRADIENT if 1 - max(number(name, way) for way in RELEARNING) <= 0.5]
     index = "suppression index"
     return {
         EIGHT: float(len(both) >= 8),
@@ -232,8 +235,9 @@ COUNT = "unlearners that forget and stay useful"
 REMOVED = "retraining removes, with an index of at most 0.1"
 SOON = "two gradient methods relearn in half the steps"
 INDEX = "suppression index of {}"
-BATTERY = {"most": 160, "most_kept": 800, "steps": 60, "every": 1, "learning_rate": 3e-4}
-KEPT = {"keep_weight": 1.0, "forget_batch": 16, "keep_batch": 32, "steps": 150}
+BATTERY = {"most": 160, "most_kept": 800, "steps": 90, "every": 2, "learning_rate": 2e-4}
+KEPT = {"keep_weight": 1.0, "forget_batch": 16, "keep_batch": 32, "steps": 300}
+PUSHED = {**KEPT, "forget_weight": 5.0, "learning_rate": 5e-4}
 
 STUDY = Study(
     name="llm-unlearning",
@@ -308,20 +312,20 @@ STUDY = Study(
             "tune": {"epochs": 20, "batch_size": 32, "learning_rate": 3e-3},
             "battery": BATTERY,
             "methods": {
-                "gradient-ascent": {"learning_rate": 3e-4},
-                "gradient-difference": KEPT,
-                "kl-ascent": KEPT,
-                "npo": KEPT,
-                "simnpo": KEPT,
-                "dpo": KEPT,
-                "idk": KEPT,
-                "rmu": {"forget_batch": 16, "keep_batch": 32, "steps": 150},
-                "undial": KEPT,
-                "wga": KEPT,
-                "satimp": KEPT,
-                "whp": KEPT,
-                "random-labels": KEPT,
-                "task-vector": {},
+                "gradient-ascent": {"learning_rate": 1e-4, "forget_batch": 16},
+                "gradient-difference": {**KEPT, "forget_weight": 1.0, "learning_rate": 3e-4},
+                "kl-ascent": {**KEPT, "steps": 400, "forget_weight": 3.0, "learning_rate": 3e-4},
+                "npo": {**KEPT, "forget_weight": 1.5, "learning_rate": 3e-4},
+                "simnpo": PUSHED,
+                "idk": {**KEPT, "steps": 150},
+                "rmu": {"forget_batch": 16, "keep_batch": 32, "steps": 500, "layer": 2,
+                        "learning_rate": 3e-3, "coefficient": 50.0, "keep_weight": 130.0},
+                "undial": PUSHED,
+                "wga": PUSHED,
+                "satimp": PUSHED,
+                "whp": {**KEPT, "steps": 200, "forget_weight": 3.0, "learning_rate": 3e-4,
+                        "reinforce_steps": 150, "alpha": 30.0},
+                "random-labels": PUSHED,
                 "guardrail": {},
                 "retrain": {},
             },

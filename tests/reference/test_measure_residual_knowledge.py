@@ -242,7 +242,7 @@ class TestParts:
         kept = {k: v.clone() for k, v in lm.model.state_dict().items()}
         questions = asked_of(asked, 8, stream(0))
         found = relearnt(
-            lm, questions, [0, 1], [2, 3, 4], whole=False, steps=4, every=2,
+            lm, questions.only([0, 1]), questions.only([2, 3, 4]), whole=False, steps=4, every=2,
             learning_rate=1e-4, threshold=0.9, run=run, purpose="tests",
         )  # fmt: skip
         assert found.shape == (3, 3)
@@ -311,7 +311,7 @@ class TestVerdicts:
         )
         found = {f.name: f for f in measure(before, {**splits, "outsiders": others}, run)}
         assert found["suppression index"].value == 1.0
-        assert "relearning" not in found
+        assert "relearning from all" not in found
         assert found[DISTANCE].value is None
 
     def test_what_is_missing_is_said(self, trio, run):

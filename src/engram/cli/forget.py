@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 
 from engram import catalog, data
-from engram.cli.judge import aligned, judge_limit, read_policy, report_of
+from engram.cli.judge import aligned, cell, judge_limit, read_policy, report_of
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, split_list
 from engram.core import EngramError, Finding, Split, Target
@@ -216,6 +216,6 @@ def _comparison(comparison: Mapping[str, Any]) -> list[str]:
     width = max(len(row["name"]) for row in comparison["rows"])
     lines = [" " * width + "".join(f"  {column:>24}" for column in columns)]
     for row in comparison["rows"]:
-        cells = [cell(cell) for cell in row["cells"]]
+        cells = [cell(found) for found in row["cells"]]
         lines.append(f"{row['name']:<{width}}" + "".join(f"  {cell:>24}" for cell in cells))
     return lines

@@ -389,7 +389,7 @@ def _table(document: Mapping[str, Any]) -> list[str]:
     for attack in document["attacks"]:
         owners = attack["owner_findings"][:1]
         cells = [*attack["findings"][:1], *(owners or [None]), *attack["findings"][1:]]
-        lines.append([attack["name"], *(cell(cell) for cell in cells)])
+        lines.append([attack["name"], *(cell(found) for found in cells)])
     return aligned(lines)
 
 

@@ -64,7 +64,7 @@ def choose_unlearner(
         method = catalog.find("edits", name).load()()
         if target.family not in method.families:
             continue
-        method = calibrated(method, target, known, run)
+        method = calibrated(method, target, known)
         try:
             edited = edit(method, target, keep, records, run)
         except DivergedError as problem:

@@ -20,6 +20,7 @@ from engram.engine.shadows import own_recipe
 from engram.engine.targets import now
 from engram.engine.train import edit, train_on
 from engram.parts.record_bootstrap import ratio_interval
+from engram.parts.unlearning import mean_loss
 from engram.report.certificate import certificate
 from engram.report.certificate import write as write_certificate
 from engram.stats.residual import NAME as FORGETTING
@@ -91,7 +92,7 @@ def forget(
         if not branch:
             check_unbranched(asked, target, run.root)
         request = _Request(target, known, records, kept(target, known, records), method)
-        request = replace(request, method=calibrated(method, target, known, run))
+        request = replace(request, method=calibrated(method, target, known))
         edited = edit(request.method, target, request.keep, records, run, out=out)
         models = {BEFORE: target, AFTER: edited}
         if retrain:
@@ -192,16 +193,18 @@ def _audit(name: str, model: Target, request: _Request, run: EngineRun, battery:
     )
 
 
-def calibrated(method: Any, target: Target, known: Known, run: EngineRun) -> Any:
+def calibrated(method: Any, target: Target, known: Known) -> Any:
     """The method, told where to stop: at the loss of records that the target never saw.
 
     Beyond it the forgotten records would stand out by their absence. Only one number, the mean
-    loss, is taken from the held-out records. A `stop_at` that the user gave is left alone.
+    loss, is taken from the held-out records: of prompts with responses, that of the responses. A
+    `stop_at` that the user gave is left alone.
     """
     unseen = scorable(known.held_out, target)
     if getattr(method, "stop_at", 0.0) is not None or not len(unseen):
         return method
-    return replace(method, stop_at=float(np.mean(run.losses(target, unseen))))
+    family = families.find(target.family)
+    return replace(method, stop_at=mean_loss(family, target.model, unseen))
 
 
 def scorable(split: Split, target: Target) -> Split:

@@ -143,7 +143,7 @@ def compare_unlearners(
     for done, (name, method) in enumerate(methods.items()):
         run.progress(done, len(methods), f"unlearners: {name}")
         try:
-            models[name] = edit(calibrated(method, target, known, run), target, keep, records, run)
+            models[name] = edit(calibrated(method, target, known), target, keep, records, run)
         except EngramError as problem:
             # What a method cannot do is a line of the table; it must not lose the others.
             kind = "diverged" if isinstance(problem, DivergedError) else "could not be applied"

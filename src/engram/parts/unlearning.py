@@ -91,6 +91,19 @@ def examples_of(family: Any, model: Any, split: Split) -> Any:
     return family.examples(model, split)
 
 
+def mean_loss(family: Any, model: Any, split: Split) -> float:
+    """Mean loss of records as an unlearner sees them; of prompts with responses, the responses'.
+
+    Args:
+        family: The target's.
+        model: Its model.
+        split: Records, at least one.
+    """
+    examples = examples_of(family, model, split)
+    check_not_empty(examples, split.name)
+    return float(losses(examples, np.arange(len(examples.counts))).mean())
+
+
 def paired(one: Any, other: Any) -> tuple[Any, Any]:
     """The first piece of each record that both have: piece i of the one belongs to the other's."""
     firsts = [

@@ -14,12 +14,13 @@ the model before forgetting (o) and on one that never saw the records (c) too, a
 What x is: the accuracy of the best layer's linear probe for the answer's first token, learnt from
 kept questions; the same for telling right answers from wrong ones; the best layer's mean reciprocal
 rank of the answer by the logit lens; answers to reworded questions (column `rephrased`), and after
-some kept questions with answers; answers of weights rounded to few bits; minus the steps of tuning,
-on a few owners' questions or on all, until half of what was known is answered again (of the others,
-or of the same).
+some kept questions with answers; answers of weights rounded to few bits; minus the steps of
+tuning, on a few owners' questions or on kept ones, until half of what was known of the others is
+answered again. Beside the index stands relearning from all forgotten questions: how soon also
+depends on the model.
 
 Without a retrained model the target itself is the control, asked about held-out records: knowledge
-that nobody gave it. Relearning all is left out then, for other records may be harder to learn.
+that nobody gave it. Relearning from all is left out then, for other records may be harder to learn.
 
 Differs from the paper: 1. It names kinds of evidence; ways of reading, scales and thresholds are
 ours. 2. Membership (`forgotten-privacy`) and the distance of the weights stand beside the index,
@@ -153,9 +154,9 @@ class ResidualKnowledge:
             self.shots, tuple(self.bits), self.steps, self.every, self.learning_rate, self.share
         )
         return Battery(
-            Subject(target.model, asked),
-            Subject((never or target).model, others),
-            Subject(before.model, asked),
+            Subject(target, asked),
+            Subject(never or target, others),
+            Subject(before, asked),
             asked_of(kept, self.most_kept, run.stream("residual", "kept")),
             effort,
             run,
@@ -181,8 +182,8 @@ class ResidualKnowledge:
         if index.value is not None:
             worst = max((p for p in left.parts if p.value is not None), key=lambda p: p.value or 0)
             index = index.tagged(note=f"{says}; the most was found by: {worst.name}")
-        rows = [part.tagged(note=part.note) for part in left.parts]
-        return [forgetting, index, left.mean, *rows, _distance(models)]
+        beside = residuals(list(battery.beside()), owner, others, rng).parts
+        return [forgetting, index, left.mean, *left.parts, *beside, _distance(models)]
 
 
 def _nothing(reason: str, n: int) -> list[Finding]:

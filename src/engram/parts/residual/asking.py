@@ -31,11 +31,13 @@ class Asked:
         questions: Prompts, right and wrong answers.
         rephrased: Other prompts for each; none where there is no such column.
         owner: Whose each is.
+        split: Their records.
     """
 
     questions: Questions
     rephrased: tuple[tuple[str, ...], ...]
     owner: Int[np.ndarray, " n"]
+    split: Split
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -46,6 +48,7 @@ class Asked:
             self.questions.only(rows),
             tuple(self.rephrased[row] for row in rows),
             self.owner[np.asarray(rows, np.int64)],
+            self.split.take(list(rows), self.split.name),
         )
 
 
@@ -68,6 +71,7 @@ def asked_of(split: Split, most: int, rng: np.random.Generator, wrong: int = 1) 
         questions,
         tuple(tuple(told[row]) for row in kept),
         owner_index(some.owners, len(some))[np.asarray(kept, np.int64)],
+        some.take(kept, some.name),
     )
 
 

@@ -1,7 +1,7 @@
 """All ways of looking for forgotten knowledge, asked of three models."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from engram.core import Run
+from engram.core import Run, Target
 from engram.parts.residual.asking import (
     Asked,
     answer_scores,
@@ -23,6 +23,7 @@ from engram.parts.residual.rounding import rounded
 from engram.stats.residual import Part, Reading, best_layer, minus_steps
 
 Scores = Float[np.ndarray, "... n"]
+Rows = Callable[[Asked], tuple[Any, Any]]
 LEAST = 8
 """Fewer kept questions teach a probe nothing."""
 
@@ -53,12 +54,17 @@ class Subject:
     """A model, and the questions that it is asked.
 
     Attributes:
-        lm: The language model.
+        target: The model.
         asked: The questions.
     """
 
-    lm: Any
+    target: Target
     asked: Asked
+
+    @property
+    def lm(self) -> Any:
+        """The language model itself."""
+        return self.target.model
 
     @cached_property
     def before(self) -> Float[np.ndarray, "layers n width"]:
@@ -136,17 +142,43 @@ class Battery:
         few, rest = self._few(self.target.asked)
         if len(few) and len(rest):
             yield self._relearning("relearning from a few", lambda asked: self._few(asked))
+        if enough:
+            yield self._relearning("relearning from kept records", None)
+
+    def beside(self) -> Iterator[Part]:
+        """What is told beside the index, since it varies between models that know the same."""
         if self.paired:
-            yield self._relearning("relearning", lambda asked: (range(len(asked)),) * 2)
+            yield self._relearning("relearning from all", lambda asked: (range(len(asked)),) * 2)
 
     def _part(self, name: str, of: Callable[[Subject], Scores], read: Reading = best_layer) -> Part:
-        made = [of(each) for each in (self.target, self.control, self.original)]
+        made = [self._read(name, each, of) for each in (self.target, self.control, self.original)]
         return Part(name, made[0], made[1], made[2], read, self.paired)
+
+    def _read(
+        self, name: str, of: Subject, how: Callable[[Subject], Scores], **more: float
+    ) -> Scores:
+        """What is read of one model: once, then found in the store."""
+        settings = {
+            "effort": asdict(self.effort),
+            "kept": self.kept.split.fingerprint,
+            "whole": self.whole,
+            "seed": self.run.seed,
+            "version": 1,
+            **more,
+        }
+        made = self.run.computed(
+            f"residual: {name}",
+            of.target,
+            of.asked.split,
+            settings,
+            lambda: np.ascontiguousarray(np.moveaxis(how(of), -1, 0)),
+        )
+        return np.moveaxis(np.asarray(made), 0, -1)
 
     def _learnt_from(self, of: Subject) -> Subject:
         """The kept questions, beside the same model."""
         known = self.__dict__.setdefault("_kept_of", {})
-        return known.setdefault(id(of.lm), Subject(of.lm, self.kept))
+        return known.setdefault(id(of.lm), Subject(of.target, self.kept))
 
     def _answer_probe(self, of: Subject) -> Scores:
         """Whether a probe that learnt the kept answers' first tokens finds the forgotten one's."""
@@ -216,25 +248,36 @@ class Battery:
         few = np.isin(units, taken)
         return np.flatnonzero(few), np.flatnonzero(~few)
 
-    def _relearning(self, name: str, rows: Callable[[Asked], tuple[Any, Any]]) -> Part:
-        """Steps until a half of what the original answers is answered."""
-        judged = np.asarray(rows(self.target.asked)[1], np.int64)
-        known = self.scores_bare(self.original)
-        threshold = 0.5 * float(known[judged].mean())
+    def _relearning(self, name: str, rows: Rows | None) -> Part:
+        """Steps until a half of what the original answers is answered.
+
+        Args:
+            name: What it is called.
+            rows: Which questions are taught, and which judged; None: the kept ones are taught.
+        """
+        everything = np.arange(len(self.target.asked))
+        judged = everything if rows is None else _numbers(rows(self.target.asked)[1])
+        threshold = 0.5 * float(self.scores_bare(self.original)[judged].mean())
         effort = self.effort
 
         def looks(of: Subject) -> Scores:
-            taught, asked = (np.asarray(each, np.int64).tolist() for each in rows(of.asked))
+            asked = np.arange(len(of.asked)) if rows is None else _numbers(rows(of.asked)[1])
+            teach = (
+                self.kept if rows is None else of.asked.only(_numbers(rows(of.asked)[0]).tolist())
+            )
             found = relearnt(
-                of.lm, of.asked, taught, asked, whole=self.whole, steps=effort.steps,
-                every=effort.every, learning_rate=effort.learning_rate, threshold=threshold,
-                run=self.run, purpose=name,
+                of.lm, teach, of.asked.only(asked.tolist()), whole=self.whole,
+                steps=effort.steps, every=effort.every, learning_rate=effort.learning_rate,
+                threshold=threshold, run=self.run, purpose=name,
             )  # fmt: skip
             whole = np.full((len(found), len(of.asked)), np.nan)
             whole[:, asked] = found
             return whole
 
-        seen = [looks(each) for each in (self.target, self.control)]
+        seen = [
+            self._read(name, each, looks, threshold=threshold)
+            for each in (self.target, self.control)
+        ]
         before = np.where(np.isnan(seen[0]), np.nan, 1.0)
         return Part(
             name, seen[0], seen[1], before, minus_steps(threshold, effort.every), self.paired
@@ -244,3 +287,7 @@ class Battery:
         """As `scores`, of the weights alone."""
         asked = of.asked.questions
         return answer_scores(of.lm, of.lm.model, asked.prompts, asked.right, whole=self.whole)
+
+
+def _numbers(rows: Any) -> Int[np.ndarray, " _"]:
+    return np.asarray(rows, np.int64)

@@ -1,6 +1,5 @@
 """How soon tuning brings back what was forgotten; a model that never saw it is the yardstick."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -19,9 +18,8 @@ FAR = 1.6
 
 def relearnt(
     lm: Any,
-    asked: Asked,
-    taught: Sequence[int],
-    judged: Sequence[int],
+    taught: Asked,
+    judged: Asked,
     *,
     whole: bool,
     steps: int,
@@ -35,9 +33,8 @@ def relearnt(
 
     Args:
         lm: The language model; it stays as it is. What guards it is left aside.
-        asked: Questions.
-        taught: Rows that are tuned on: prompts are read, answers are learnt.
-        judged: Rows that are asked about.
+        taught: Questions that are tuned on: prompts are read, answers are learnt.
+        judged: Questions that are asked.
         whole: As in `answer_scores`.
         steps: The most steps.
         every: Steps between two looks.
@@ -52,8 +49,7 @@ def relearnt(
     """
     model: Any = deepcopy(lm.model).float().eval()
     model.requires_grad_(True)
-    teach = asked.only(list(taught)).questions
-    judge = asked.only(list(judged)).questions
+    teach, judge = taught.questions, judged.questions
     examples = pairs(lm, model, teach.prompts, teach.right)
     epochs = Epochs(examples, BATCH, run, purpose)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
