@@ -319,14 +319,14 @@ class TestVerdicts:
         found = ResidualKnowledge()(before, splits, run)
         assert all(f.value is None and "--original" in f.note for f in found)
         run.others.update(before=before)
-        few = {"forgotten": splits["forgotten"].take([0, 1], "two")}
+        few = {"forgotten": splits["forgotten"].take([0], "one")}
         found = ResidualKnowledge(original="before")(before, few, run)
-        assert "it takes 4 questions" in found[0].note
+        assert "it takes 2 questions" in found[0].note
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("most", 3), ("steps", 0), ("every", 0), ("shots", -1), ("share", 0.0), ("share", 1.0),
+    [("most", 1), ("steps", 0), ("every", 0), ("shots", -1), ("share", 0.0), ("share", 1.0),
      ("learning_rate", 0.0), ("bits", (1,)), ("most_kept", -1)],
 )  # fmt: skip
 def test_fields_out_of_range(field, value):

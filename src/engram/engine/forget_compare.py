@@ -74,8 +74,12 @@ def _short(cell: Mapping[str, Any]) -> str:
 
 
 def _says(rows: Mapping[str, Any], place: int) -> str:
-    note = rows[INDEX][place]["note"] if INDEX in rows else ""
-    return "" if note == "by definition" else note.partition(";")[0]
+    if INDEX not in rows:
+        return ""
+    cell = rows[INDEX][place]
+    if cell["value"] is None:
+        return "unknown"
+    return "" if cell["note"] == "by definition" else cell["note"].partition(";")[0]
 
 
 def suited(target: Target, wanted: Sequence[str]) -> dict[str, Any]:
@@ -222,7 +226,8 @@ def _best(rows: list[dict[str, Any]], columns: Sequence[str]) -> dict[str, str]:
     says: dict[str, list[str]] = {}
     for name, cell in zip(columns, cells[INDEX], strict=True):
         if name not in (BEFORE, NEVER):
-            says.setdefault(cell["note"].partition(";")[0], []).append(name)
+            kind = "unknown" if cell["value"] is None else cell["note"].partition(";")[0]
+            says.setdefault(kind, []).append(name)
     parts = [
         f"{kind} by {', '.join(says[kind])}"
         for kind in ("removed", "suppressed", "not forgotten")

@@ -119,7 +119,7 @@ def residuals(
     """The residual of every part, the suppression index and the mean, with intervals.
 
     Owners are resampled, the same for all parts, so that what they have in common is counted
-    once.
+    once; the questions of one owner, or two, are resampled as if they were independent.
 
     Args:
         parts: All about the same questions.
@@ -167,7 +167,11 @@ SUMMARIES = ("suppression index", "mean residual")
 
 
 def _groups(owner: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
-    return [np.flatnonzero(owner == each) for each in np.unique(owner)]
+    """Rows that are drawn together: an owner's; of one owner alone, or two, single rows."""
+    people = np.unique(owner)
+    if len(people) <= 2:
+        return list(np.arange(len(owner))[:, None])
+    return [np.flatnonzero(owner == each) for each in people]
 
 
 def _drawn(groups: list[Int[np.ndarray, " _"]], rng: np.random.Generator) -> Int[np.ndarray, " _"]:

@@ -51,7 +51,7 @@ from engram.stats.residual import (
 )
 
 DISTANCE = "distance of the weights"
-FEWEST = 4
+FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ResidualKnowledge:
     """Share of the owners whose questions are tuned on, for the others to come back; (0, 1)."""
 
     def __post_init__(self) -> None:
-        for name, least in {"most": 4, "most_kept": 0, "shots": 0, "steps": 1, "every": 1}.items():
+        for name, least in {"most": 2, "most_kept": 0, "shots": 0, "steps": 1, "every": 1}.items():
             check_at_least(name, getattr(self, name), least, f"{least} is the least that works")
         check_above("learning_rate", self.learning_rate, 0, "3e-4 suits a small model")
         if not 0 < self.share < 1:
