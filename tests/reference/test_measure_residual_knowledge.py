@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.core import EngramError, Split, Target, stream
-from engram.methods.measures.residual_knowledge import DISTANCE, ResidualKnowledge
+from engram.methods.measures.residual_knowledge import ResidualKnowledge
 from engram.parts.guards import Guard
 from engram.parts.residual import answer_scores, asked_of, lens_ranks, relearnt, rounded
+from engram.parts.residual.distance import DISTANCE
 from engram.parts.residual.probes import guessed, states_before
 from engram.parts.residual.rounding import to_nearest
 from engram.stats.residual import (

@@ -38,6 +38,7 @@ from jaxtyping import Int
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
 from engram.parts.record_bootstrap import share_of_owners
 from engram.parts.residual import Asked, Battery, Effort, Subject, answer_scores, asked_of
+from engram.parts.residual.distance import distance_of
 from engram.parts.retrained import forgotten_of, retrained_model
 from engram.parts.training import check_at_least
 from engram.parts.unlearning import check_above
@@ -47,10 +48,8 @@ from engram.stats.residual import (
     behavioural_forgetting,
     residuals,
     verdict,
-    weight_distance,
 )
 
-DISTANCE = "distance of the weights"
 FEWEST = 2
 
 
@@ -183,24 +182,8 @@ class ResidualKnowledge:
             worst = max((p for p in left.parts if p.value is not None), key=lambda p: p.value or 0)
             index = index.tagged(note=f"{says}; the most was found by: {worst.name}")
         beside = residuals(list(battery.beside()), owner, others, rng).parts
-        return [forgetting, index, left.mean, *left.parts, *beside, _distance(models)]
+        return [forgetting, index, left.mean, *left.parts, *beside, distance_of(models)]
 
 
 def _nothing(reason: str, n: int) -> list[Finding]:
     return [Finding.missing(name, reason, n) for name in (NAME, *SUMMARIES)]
-
-
-def _distance(models: tuple[Target, Target | None, Target]) -> Finding:
-    if models[1] is None:
-        return Finding.missing(DISTANCE, "it is told in units of a retrained model's distance", 1)
-    weights = [
-        {k: v.detach().float().cpu().numpy() for k, v in each.model.model.named_parameters()}
-        for each in models
-        if each is not None
-    ]
-    try:
-        value = weight_distance(*weights)
-    except EngramError as problem:
-        return Finding.missing(DISTANCE, str(problem), 1)
-    note = "from the original, in units of the retrained model's"
-    return Finding.exact(DISTANCE, value, 1).tagged(note=note)
