@@ -34,8 +34,9 @@ from engram.parts.unlearning import mean_loss
 
 FIELDS = ("birth_city", "university", "major", "employer")
 ENDING = "{value}."
-GRADIENT = ("gradient-ascent", "npo", "rmu")
-"""The gradient methods that the claim on relearning is about."""
+TRIO = ("gradient-ascent", "npo", "rmu")
+GRADIENT = (*TRIO, "gradient-difference", "kl-ascent", "simnpo", "undial", "wga", "satimp")
+"""The gradient methods that the claims on relearning are about."""
 RELEARNING = tuple(f"relearning from {what}" for what in ("a few", "kept records", "all"))
 GUARD, WHP, AGAIN = "guardrail", "whp", "retrain"
 BEHAVED = 0.8
@@ -214,7 +215,11 @@ def summed(rows: Mapping[str, Mapping[str, float | None]], before: float) -> dic
         for name in rows
         if name != AGAIN and forgotten(name) >= BEHAVED and number(name, "utility") >= BEHAVED
     ]
-    soon = [name for name in GRADIENT if 1 - max(number(name, way) for way in RELEARNING) <= 0.5]
+    soon = [
+        name
+        for name in GRADIENT
+        if forgotten(name) >= BEHAVED and max(number(name, way) for way in RELEARNING) >= 0.5
+    ]
     index = "suppression index"
     return {
         EIGHT: float(len(both) >= 8),
@@ -226,6 +231,7 @@ def summed(rows: Mapping[str, Mapping[str, float | None]], before: float) -> dic
             if name in rows
         },
         SOON: float(len(soon) >= 2),
+        SOON_TRIO: float(len(set(soon) & set(TRIO)) >= 2),
         "gradient methods that relearn in half the steps": float(len(soon)),
     }
 
@@ -234,6 +240,7 @@ EIGHT = "eight unlearners forget and stay useful"
 COUNT = "unlearners that forget and stay useful"
 REMOVED = "retraining removes, with an index of at most 0.1"
 SOON = "two gradient methods relearn in half the steps"
+SOON_TRIO = "two of gradient ascent, NPO and RMU do"
 INDEX = "suppression index of {}"
 BATTERY = {"most": 160, "most_kept": 800, "steps": 90, "every": 2, "learning_rate": 2e-4}
 KEPT = {"keep_weight": 1.0, "forget_batch": 16, "keep_batch": 32, "steps": 300}
@@ -269,10 +276,15 @@ STUDY = Study(
             test=equal(f"{WHP} suppresses", 1, 0),
         ),
         Claim(
-            "At least two of gradient ascent, NPO and RMU relearn what was forgotten in half the "
-            "steps that it takes a model that never knew it",
+            "At least two gradient methods that forgot relearn in half the steps that it takes a "
+            "model that never knew",
             where="the discussion of relearning",
             test=equal(SOON, 1, 0),
+        ),
+        Claim(
+            "Two of them are among gradient ascent, NPO and RMU",
+            where="the same",
+            test=equal(SOON_TRIO, 1, 0),
         ),
         Claim(
             "The guardrail leaves more than NPO does",
@@ -312,7 +324,7 @@ STUDY = Study(
             "tune": {"epochs": 20, "batch_size": 32, "learning_rate": 3e-3},
             "battery": BATTERY,
             "methods": {
-                "gradient-ascent": {"learning_rate": 1e-4, "forget_batch": 16},
+                "gradient-ascent": {"learning_rate": 3e-4},
                 "gradient-difference": {**KEPT, "forget_weight": 1.0, "learning_rate": 3e-4},
                 "kl-ascent": {**KEPT, "steps": 400, "forget_weight": 3.0, "learning_rate": 3e-4},
                 "npo": {**KEPT, "forget_weight": 1.5, "learning_rate": 3e-4},
@@ -331,5 +343,21 @@ STUDY = Study(
             },
         },
     },
+    tried="""\
+Every unlearner's strength was looked for by hand on seed 0, by two numbers alone: the share of
+forgotten and of kept questions that are still answered. Its defaults, which suit records that were
+seen a few times, are too weak here: each fact is known with certainty. DPO (weights to 20, beta to
+0.5) and activation steering forgot nothing at all; rank-one editing took what was kept along (0.08
+left); task vectors too (0.56 kept where 0.26 of the forgotten were left). They are not in the plan.
+
+Gradient ascent at a learning rate of 1e-4, which it had in a first run of all three seeds, kept
+0.96 of the kept answers, but 0.84 of the forgotten ones as well, and the first wording of the claim
+on relearning counted it although there was nothing to relearn. Since then a method has to have
+forgotten to be counted, and gradient ascent goes at 3e-4.
+
+Relearning from all forgotten questions was a part of the index at first. Two models that were
+trained without the records differ by a tenth or so in it (74 and 87 steps), by their seeds alone;
+so it is told beside the index now, and the claims on relearning go by it.
+""",
     run=run,
 )  # fmt: skip
