@@ -257,7 +257,9 @@ def test_auto_takes_the_first_that_passes(answered, engram, tmp_path):
     assert said.code == 0, said.err
     tried = said.json["tried"]
     assert [attempt["method"] for attempt in tried] == ["gradient-difference"]
-    assert {f["name"] for f in tried[0]["findings"]} == {CHANCE, KEPT, HELD_OUT}
+    assert {f["name"] for f in tried[0]["findings"]} == {
+        CHANCE, KEPT, HELD_OUT, "behavioural forgetting", "suppression index",
+    }  # fmt: skip
 
 
 def test_auto_falls_back_to_retraining(answered, monkeypatch):

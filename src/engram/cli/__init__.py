@@ -17,7 +17,7 @@ COMMANDS = {
     "edit": ("make", "Target -> Target: unlearn, told what to keep and what to forget"),
     "audit": ("judge", "which records does a model give away? Also from bare scores"),
     "compare": ("compare", "several targets in one table: which defence is worth its price?"),
-    "forget": ("judge", "answer a deletion request, with evidence"),
+    "forget": ("forget", "answer a deletion request, with evidence"),
     "measure": ("judge", "one measure on a target: perplexity, extraction, ..."),
     "check": ("judge", "compare findings with a policy; exit 1 where one is over"),
     "study": ("study", "a paper's claims, measured over seeds, with a verdict on each"),

@@ -1,9 +1,9 @@
-"""`engram audit`, `engram forget`, `engram measure` and `engram check`."""
+"""`engram audit`, `engram measure` and `engram check`."""
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from engram import catalog, data, families
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, read_config, split_list
 from engram.core import EngramError, Finding, Split, Target
-from engram.data.answer_logs import read_answer_log
 from engram.data.scores import read_scores
 from engram.engine import (
     AuditRun,
@@ -22,19 +21,9 @@ from engram.engine import (
     audit_scores,
     known_records,
     load,
-    to_forget,
 )
 from engram.engine import audit as run_audit
-from engram.engine import forget as run_forget
 from engram.engine import measure as run_measure
-from engram.engine.answer_logs import judge_logs
-from engram.engine.auto_forget import (
-    CHANCE,
-    HELD_OUT,
-    KEPT,
-    Attempt,
-    choose_unlearner,
-)
 from engram.engine.battery import unsuited
 from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
 from engram.parts.completions import Budget
@@ -133,42 +122,6 @@ class AuditOptions(TargetOptions):
         if self.reference:
             found.setdefault("reference", {})["reference"] = self.reference
         return found
-
-
-@dataclass(frozen=True)
-class ForgetOptions(Common):
-    """Options of `engram forget`; the method's own fields are set by `engram edit`."""
-
-    target: tyro.conf.Positional[str] = ""
-    """The target that is to forget."""
-    owner: str = ""
-    """Forget all records of this owner."""
-    ids: str = ""
-    """Forget the records with these ids, with commas between them."""
-    records: str = ""
-    """Forget the records in this file; they are found by their content."""
-    method: str = "gradient-difference"
-    """The unlearner (`engram ls edits`), or auto: the cheapest one that passes the policy."""
-    policy: Path | None = None
-    """Limits for --method auto, a TOML file as `engram check` reads: on chance (p-value of
-    forgotten and held-out records being alike), usefulness on kept records and usefulness on
-    held-out records. By default at least 0.05, 0.8 and 0.9."""
-    retrain: bool = True
-    """Train the exact reference too: the same recipe and seed, without the records."""
-    battery: str = "standard"
-    """For the audits before and after: quick, standard or thorough."""
-    data: str = ""
-    """The data that the target was trained on, if it has moved."""
-    logs: str = ""
-    """Judge a model by its exported losses alone (TOFU's evaluation log), without any target."""
-    retrained_logs: str = ""
-    """The same log of the model that was trained without the records."""
-    out: Path | None = None
-    """Folder of the new target; the evidence goes beside it, to OUT-evidence."""
-    requested_by: str = ""
-    """Who asked: a case number, say. It is written into the deletion ledger."""
-    branch: bool = False
-    """Go on although an earlier request has already made this target forget other records."""
 
 
 @dataclass(frozen=True)
@@ -276,116 +229,6 @@ def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str
         return target, members, outsiders, run, f"{options.members} against {options.outsiders}"
     known = known_records(target, options.data, given)
     return target, known.trained, known.held_out, run, known.source
-
-
-def forget(args: list[str]) -> int:
-    """`engram forget TARGET (--records F | --ids ... | --owner ID)`."""
-    try:
-        options = parse("engram forget", args, ForgetOptions).options
-    except Printed:
-        return 0
-    if options.logs or options.retrained_logs:
-        return _judge_logs(options)
-    if not options.target:
-        raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
-    automatic = options.method == "auto"
-    if options.policy is not None and not automatic:
-        raise EngramError(
-            f"--policy is given, but --method is {options.method}",
-            hint="a policy chooses between methods: --method auto",
-        )
-    limits = read_policy(options.policy) if options.policy else FORGETTING
-    method = None if automatic else catalog.find("edits", options.method).load()()
-    run = make_run(options)
-    target = load(options.target, run.device)
-    known = known_records(target, options.data)
-    asked = data.read(options.records, **columns_of(target)) if options.records else None
-    ids = split_list(options.ids)
-    records = to_forget(target, known, owner=options.owner, ids=ids, records=asked)
-    attempts: tuple[Attempt, ...] = ()
-    if method is None:
-        method, attempts = choose_unlearner(
-            target, known, records, run, lambda found: failing(limits, found)
-        )
-    done = run_forget(
-        target,
-        known,
-        records,
-        method,
-        run,
-        retrain=options.retrain,
-        battery=options.battery,
-        out=options.out,
-        evidence=options.out.with_name(f"{options.out.name}-evidence") if options.out else None,
-        by=options.requested_by,
-        branch=options.branch,
-    )
-    tell(
-        {
-            "target": str(done.target.folder),
-            "certificate": str(done.certificate),
-            "tried": [asdict(attempt) for attempt in attempts],
-            "entry": {"number": done.entry.number, "hash": done.entry.hash},
-            "retrained": str(done.retrained.folder) if done.retrained else None,
-            "report": str(done.story.folder / "report.html"),
-            **_report(done.story),
-        },
-        [
-            *(_tried(attempt) for attempt in attempts),
-            done.story.document["verdict"]["sentence"],
-            "",
-            *_comparison(done.story.document["comparison"]),
-            "",
-            f"target: {done.target.folder}",
-            f"report: {done.story.folder / 'report.html'}",
-            f"certificate: {done.certificate} (entry {done.entry.number} of the deletion ledger)",
-        ],
-        options.json,
-    )
-    return 0
-
-
-FORGETTING: list[dict[str, Any]] = [
-    {"name": CHANCE, "min": 0.05},
-    {"name": KEPT, "min": 0.8},
-    {"name": HELD_OUT, "min": 0.9},
-]
-"""What `--method auto` asks of a model, where no policy is given."""
-
-
-def failing(limits: list[dict[str, Any]], found: Sequence[Finding]) -> list[str]:
-    """The limits that some findings do not meet, in words."""
-    plain = [finding.to_json() for finding in found]
-    judged = [judge_limit(limit, plain) for limit in limits]
-    return [one["text"] for one in judged if not one["ok"]]
-
-
-def _tried(attempt: Attempt) -> str:
-    why = "; ".join(attempt.failed)
-    return f"{attempt.method}: {f'not good enough ({why})' if why else 'chosen'}"
-
-
-def _judge_logs(options: ForgetOptions) -> int:
-    """Forget quality and utility from exported losses."""
-    if options.target:
-        raise EngramError(
-            "both a target and --logs are given",
-            hint="judge a model by itself or by its exported losses, one at a time",
-        )
-    if not (options.logs and options.retrained_logs):
-        missing = "--retrained-logs" if options.logs else "--logs"
-        raise EngramError(
-            f"{missing} is missing", hint="forget quality compares with a retrained model"
-        )
-    sides = [read_answer_log(where) for where in (options.logs, options.retrained_logs)]
-    found = [f.to_json() for f in judge_logs(*sides, seed=options.seed)]
-    tell({"findings": found}, [number(f) for f in found], options.json)
-    return 0
-
-
-def columns_of(target: Target) -> dict[str, Any]:
-    """How the target's data was read: a file of the same form is read the same way."""
-    return {k: v for k, v in target.lineage.data_options.items() if k != "limit"}
 
 
 def measure(args: list[str]) -> int:
@@ -516,7 +359,8 @@ def judge_limit(limit: Mapping[str, Any], findings: list[dict[str, Any]]) -> dic
     return {"ok": ok, "text": f"{'; '.join(told)} ({use}: {bounds})", "findings": found}
 
 
-def _report(found: AuditRun) -> dict[str, Any]:
+def report_of(found: AuditRun) -> dict[str, Any]:
+    """What `report.json` of a finished run holds."""
     path = found.folder / "report.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -535,7 +379,7 @@ def _tell_audit(found: AuditRun, as_json: bool) -> None:
         "",
         f"report: {path}",
     ]
-    tell({**_report(found), "report": str(path), "run": str(found.folder)}, lines, as_json)
+    tell({**report_of(found), "report": str(path), "run": str(found.folder)}, lines, as_json)
 
 
 def _table(document: Mapping[str, Any]) -> list[str]:
@@ -545,8 +389,13 @@ def _table(document: Mapping[str, Any]) -> list[str]:
     for attack in document["attacks"]:
         owners = attack["owner_findings"][:1]
         cells = [*attack["findings"][:1], *(owners or [None]), *attack["findings"][1:]]
-        lines.append([attack["name"], *(_cell(cell) for cell in cells)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+        lines.append([attack["name"], *(cell(found) for found in cells)])
+    return aligned(lines)
+
+
+def aligned(lines: list[list[str]]) -> list[str]:
+    """Cells under each other."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
@@ -557,17 +406,8 @@ def _rates(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return document["attacks"][0]["findings"][1:]
 
 
-def _cell(finding: Mapping[str, Any] | None) -> str:
+def cell(finding: Mapping[str, Any] | None) -> str:
+    """A value with its interval, or a dash."""
     if finding is None or finding["value"] is None:
         return "-"
     return f"{finding['value']:.3f} [{finding['low']:.3f}, {finding['high']:.3f}]"
-
-
-def _comparison(comparison: Mapping[str, Any]) -> list[str]:
-    columns = comparison["columns"]
-    width = max(len(row["name"]) for row in comparison["rows"])
-    lines = [" " * width + "".join(f"  {column:>24}" for column in columns)]
-    for row in comparison["rows"]:
-        cells = [_cell(cell) for cell in row["cells"]]
-        lines.append(f"{row['name']:<{width}}" + "".join(f"  {cell:>24}" for cell in cells))
-    return lines

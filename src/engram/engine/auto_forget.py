@@ -1,9 +1,10 @@
 """`--method auto`: the cheapest unlearner that passes a policy; retraining, if none does.
 
-Cheap methods come first. Each is judged by what can be known without retraining: whether the
-forgotten records can be told from held-out ones (in either direction), and how useful the model
-has stayed. The first that passes is kept. Training again without the records is exact, and needs
-no judge: it is the last resort and always passes.
+Cheap methods come first. Each is judged by whether the forgotten records can be told from held-out
+ones (in either direction), by how useful the model has stayed, and by whether what was forgotten
+is removed or only suppressed; where there is no retrained model to compare with, held-out records
+stand in for it. The first that passes is kept. Training again without the records is exact, and
+needs no judge: it is the last resort and always passes.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from engram import catalog, stats
 from engram.core import DivergedError, EngramError, Finding, Split, Target
 from engram.engine.forget import calibrated, scorable, two_sided
+from engram.engine.forget_evidence import residual_of
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.train import edit
@@ -43,11 +45,17 @@ class Attempt:
 
 
 def choose_unlearner(
-    target: Target, known: Known, records: Split, run: EngineRun, failing: Failing
+    target: Target,
+    known: Known,
+    records: Split,
+    run: EngineRun,
+    failing: Failing,
+    never: Target | None = None,
 ) -> tuple[Any, tuple[Attempt, ...]]:
     """The first method whose model passes, and everything that was tried.
 
-    The models are made in the store, where `forget` finds them again.
+    The models are made in the store, where `forget` finds them again. `never` is a model trained
+    without the records, if there is one.
     """
     gone = set(records.ids)
     keep = known.trained.where([i not in gone for i in known.trained.ids], name="keep")
@@ -56,13 +64,13 @@ def choose_unlearner(
         method = catalog.find("edits", name).load()()
         if target.family not in method.families:
             continue
-        method = calibrated(method, target, known, run)
+        method = calibrated(method, target, known)
         try:
             edited = edit(method, target, keep, records, run)
         except DivergedError as problem:
             attempts.append(Attempt(name, (), (str(problem),)))
             continue
-        found = judged(target, edited, keep, records, known.held_out, run)
+        found = judged(target, edited, keep, records, known.held_out, run, never)
         attempts.append(Attempt(name, found, tuple(failing(found))))
         if not attempts[-1].failed:
             return method, tuple(attempts)
@@ -71,9 +79,15 @@ def choose_unlearner(
 
 
 def judged(
-    before: Target, after: Target, keep: Split, forgotten: Split, outsiders: Split, run: EngineRun
+    before: Target,
+    after: Target,
+    keep: Split,
+    forgotten: Split,
+    outsiders: Split,
+    run: EngineRun,
+    never: Target | None = None,
 ) -> tuple[Finding, ...]:
-    """What a model that was made to forget is judged by, without a retrained one.
+    """What a model that was made to forget is judged by.
 
     Returns:
         `chance`: the p-value of forgotten and held-out records being scored alike, both ways;
@@ -105,4 +119,6 @@ def judged(
         ratio = np.exp(losses["before"][place] - losses["after"][place])
         rng = run.stream("auto", name, after.fingerprint)
         found.append(stats.mean_finding(ratio, name, "", rng).tagged(better="higher"))
-    return tuple(found)
+    names = ("members", "forgotten", "outsiders")
+    left = residual_of(after, before, never, dict(zip(names, sides, strict=True)), run)
+    return (*found, *left[:2])

@@ -20,13 +20,17 @@ from engram.engine.shadows import own_recipe
 from engram.engine.targets import now
 from engram.engine.train import edit, train_on
 from engram.parts.record_bootstrap import ratio_interval
+from engram.parts.unlearning import mean_loss
 from engram.report.certificate import certificate
 from engram.report.certificate import write as write_certificate
+from engram.stats.residual import NAME as FORGETTING
+from engram.stats.residual import REMOVED, SUMMARIES
 from engram.store import run_id
 from engram.store.deletions import Entry
 
 BEFORE, AFTER, NEVER = "fine-tuned", "after forgetting", "never saw them"
 SIGNIFICANT = 0.05
+INDEX = SUMMARIES[0]
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ def forget(
     with alone_on(target, run.root):
         if not branch:
             check_unbranched(asked, target, run.root)
-        request = _Request(target, known, records, _kept(target, known, records), method)
-        request = replace(request, method=calibrated(method, target, known, run))
+        request = _Request(target, known, records, kept(target, known, records), method)
+        request = replace(request, method=calibrated(method, target, known))
         edited = edit(request.method, target, request.keep, records, run, out=out)
         models = {BEFORE: target, AFTER: edited}
         if retrain:
@@ -114,7 +118,7 @@ class _Request:
     method: Any
 
 
-def _kept(target: Target, known: Known, records: Split) -> Split:
+def kept(target: Target, known: Known, records: Split) -> Split:
     """The trained records that stay; an error where nothing could be shown or would be left."""
     if not len(known.held_out):
         raise EngramError(
@@ -168,7 +172,7 @@ def _story(
         "seconds": round(time.monotonic() - started, 2),
         "title": title or f"Forgetting {_whose(records)}",
         "lead": _lead(request.target, records, request.method, NEVER in models),
-        "verdict": _verdict(rows, chance),
+        "verdict": with_residual(_verdict(rows, chance), rows),
         "leak": find_leak(models, records),
         "comparison": {"columns": list(models), "rows": rows},
         "steps": _steps(models, request),
@@ -189,16 +193,18 @@ def _audit(name: str, model: Target, request: _Request, run: EngineRun, battery:
     )
 
 
-def calibrated(method: Any, target: Target, known: Known, run: EngineRun) -> Any:
+def calibrated(method: Any, target: Target, known: Known) -> Any:
     """The method, told where to stop: at the loss of records that the target never saw.
 
     Beyond it the forgotten records would stand out by their absence. Only one number, the mean
-    loss, is taken from the held-out records. A `stop_at` that the user gave is left alone.
+    loss, is taken from the held-out records: of prompts with responses, that of the responses. A
+    `stop_at` that the user gave is left alone.
     """
     unseen = scorable(known.held_out, target)
     if getattr(method, "stop_at", 0.0) is not None or not len(unseen):
         return method
-    return replace(method, stop_at=float(np.mean(run.losses(target, unseen))))
+    family = families.find(target.family)
+    return replace(method, stop_at=mean_loss(family, target.model, unseen))
 
 
 def scorable(split: Split, target: Target) -> Split:
@@ -368,6 +374,34 @@ def _verdict(rows: list[dict[str, Any]], chance: list[float]) -> dict[str, str]:
     if len(cells) > 2:
         says += f" For the model that never saw them: {cells[2]['value']:.2f}, {_p(chance[2])}."
     return {"level": level, "sentence": says}
+
+
+def with_residual(verdict: dict[str, str], rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The verdict, and whether what was forgotten is removed or only suppressed, if it is known.
+
+    It is a leak where the whole interval of the suppression index is above what counts as removed.
+    """
+    found = {row["name"]: row["cells"][1] for row in rows}
+    index, forgetting = found.get(INDEX), found.get(FORGETTING)
+    if index is None or forgetting is None:
+        return verdict
+    if index["value"] is None or forgetting["value"] is None:
+        says = f"Whether it is removed or only suppressed cannot be told: {index['note']}."
+        return {**verdict, "sentence": f"{verdict['sentence']} {says}"}
+    kind, _, most = index["note"].partition("; the most was found by: ")
+    numbers = f"suppression index {index['value']:.2f} [{index['low']:.2f}, {index['high']:.2f}]"
+    level = verdict["level"]
+    if kind == "not forgotten":
+        level = "leak"
+        says = f"Asked about them, it still answers {100 * (1 - forgetting['value']):.0f} % of "
+        says += "what it had learnt from them."
+    elif kind == "removed":
+        says = f"Looked for in other ways it is gone: removed ({numbers})."
+    else:
+        level = "leak" if index["low"] > REMOVED else level
+        surely = "It is suppressed, not removed" if level == "leak" else "It may be suppressed only"
+        says = f"{surely}: the most is brought back by {most} ({numbers})."
+    return {"level": level, "sentence": f"{verdict['sentence']} {says}"}
 
 
 def _p(value: float) -> str:

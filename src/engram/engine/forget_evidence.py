@@ -52,6 +52,8 @@ def more_rows(
     rows += [_neighbours(models, keep, forgotten, run)]
     if never in models:
         rows += [_privacy(models, forgotten, outsiders, run, never)]
+    sides = {"members": keep, "forgotten": forgotten, "outsiders": outsiders}
+    rows += _residual(models, sides, run, before, never)
     return [*(row for row in rows if row), *_cost(models)]
 
 
@@ -94,6 +96,59 @@ def _privacy(
     sides = {"forgotten": forgotten, "outsiders": outsiders}
     found = _measured("forgotten-privacy", models, sides, run, retrained=str(models[never].folder))
     return [replace(f, name="privacy gap to the model that never saw them") for f in found]
+
+
+def _residual(
+    models: Mapping[str, Target],
+    sides: Mapping[str, Split],
+    run: EngineRun,
+    before: str,
+    never: str,
+) -> list[Cells]:
+    """What is left of the forgotten beside answers: 0 as in a model that never saw them."""
+    made: dict[str, list[Finding]] = {}
+    for name, model in models.items():
+        if name not in (before, never):
+            made[name] = residual_of(model, models[before], models.get(never), sides, run)
+    if not all(made.values()):
+        return []
+    first = next(iter(made.values()), [])
+    rows = []
+    for place, finding in enumerate(first):
+        n, up = finding.n, finding.better == "higher"
+        known = {before: float(not up), never: float(up)}
+        rows.append(
+            [
+                made[name][place]
+                if name in made
+                else replace(
+                    finding, value=known[name], low=known[name], high=known[name], n=n
+                ).tagged(note="by definition")
+                for name in models
+            ]
+        )
+    return rows
+
+
+def residual_of(
+    target: Target, before: Target, never: Target | None, sides: Mapping[str, Split], run: EngineRun
+) -> list[Finding]:
+    """Findings of the residual-knowledge battery; none for families that it is not for.
+
+    Args:
+        target: A model that was made to forget.
+        before: The model from before.
+        never: One trained without the forgotten; without it held-out records are the control.
+        sides: "forgotten", "members" (the kept) and "outsiders".
+        run: Seed, device, store.
+    """
+    kind = catalog.find("measures", "residual-knowledge").load()
+    if target.family not in kind.families or before.folder is None:
+        return []
+    measure = kind(
+        original=str(before.folder), retrained=str(never.folder) if never and never.folder else ""
+    )
+    return [f for f in measure(target, sides, run) if f.name != "distance of the weights"]
 
 
 def _neighbours(

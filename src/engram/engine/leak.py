@@ -162,8 +162,8 @@ def complete(target: Target, places: Sequence[Place]) -> list[Output]:
 
 def _tokens(lm: Any, place: Place) -> tuple[list[int], list[int]]:
     """Prefix and truth as tokens, the prefix cut to leave room in the context."""
-    prefix = lm.tokenizer(place.prefix)["input_ids"]
-    whole = lm.tokenizer(place.prefix + place.truth)["input_ids"]
+    prefix = lm.tokenizer(place.prefix, verbose=False)["input_ids"]
+    whole = lm.tokenizer(place.prefix + place.truth, verbose=False)["input_ids"]
     truth = whole[len(prefix) :] or whole[-1:]
     room = max(1, lm.context - len(truth))
     return prefix[-room:], truth[: lm.context - 1]

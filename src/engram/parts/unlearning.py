@@ -91,6 +91,19 @@ def examples_of(family: Any, model: Any, split: Split) -> Any:
     return family.examples(model, split)
 
 
+def mean_loss(family: Any, model: Any, split: Split) -> float:
+    """Mean loss of records as an unlearner sees them; of prompts with responses, the responses'.
+
+    Args:
+        family: The target's.
+        model: Its model.
+        split: Records, at least one.
+    """
+    examples = examples_of(family, model, split)
+    check_not_empty(examples, split.name)
+    return float(losses(examples, np.arange(len(examples.counts))).mean())
+
+
 def paired(one: Any, other: Any) -> tuple[Any, Any]:
     """The first piece of each record that both have: piece i of the one belongs to the other's."""
     firsts = [
@@ -318,18 +331,19 @@ def record_parts(
 
 def losses(examples: Any, rows: np.ndarray, batch: int = 32) -> Float[np.ndarray, " rows"]:
     """Mean negative log-likelihood of each example, without gradients, in nats."""
-    return _asked(examples, rows, batch, lambda said: said.nll)
+    return per_example(examples, rows, batch, lambda said: said.nll)
 
 
 def logprobs(examples: Any, batch: int = 32) -> Float[Tensor, " n"]:
     """Log-probability of each whole example, without gradients: a reference, made once."""
     every = np.arange(len(examples.counts))
-    return torch.from_numpy(_asked(examples, every, batch, lambda said: said.record_logprob))
+    return torch.from_numpy(per_example(examples, every, batch, lambda said: said.record_logprob))
 
 
-def _asked(
+def per_example(
     examples: Any, rows: np.ndarray, batch: int, what: Callable[[Predictions], Tensor]
 ) -> Float[np.ndarray, " rows"]:
+    """A number for each example, by `what(predictions)` a row, without gradients."""
     module, found = examples.model, np.zeros(len(rows), np.float32)
     training = module.training
     module.eval()

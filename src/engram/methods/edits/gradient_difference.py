@@ -45,7 +45,7 @@ from engram.parts.training import (
     check_not_empty,
     key_of,
 )
-from engram.parts.unlearning import Unlearning, Watch, record_losses
+from engram.parts.unlearning import Unlearning, Watch, examples_of, record_losses
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class GradientDifference:
         module: nn.Module = model.model
         dtype = next(module.parameters()).dtype
         module.float().to(run.device)
-        climb, descend = family.examples(model, forget), family.examples(model, keep)
+        climb, descend = (examples_of(family, model, side) for side in (forget, keep))
         check_not_empty(climb, forget.name)
         check_not_empty(descend, keep.name)
         key = key_of(self, run.seed, target.fingerprint, keep.fingerprint, forget.fingerprint)
