@@ -135,7 +135,7 @@ FINE = {"level": "no leak found", "sentence": "They can no longer be told."}
         (rows_with(1.0, 0.8, 0.5, 0.9, "suppressed; the most was found by: answer probe"),
          "leak", "suppressed, not removed: the most is brought back by answer probe"),
         (rows_with(1.0, 0.3, 0.1, 0.9, "suppressed; the most was found by: logit lens"),
-         "no leak found", "may be suppressed only"),
+         "no leak found", "cannot tell whether it is removed or only suppressed"),
         (rows_with(0.4, 0.9, 0.5, 1.0, "not forgotten; the most was found by: logit lens"),
          "leak", "it still answers 60 %"),
         (rows_with(None, None, None, None, "too few"), "no leak found", "cannot be told: too few"),

@@ -398,9 +398,12 @@ def with_residual(verdict: dict[str, str], rows: list[dict[str, Any]]) -> dict[s
     elif kind == "removed":
         says = f"Looked for in other ways it is gone: removed ({numbers})."
     else:
-        level = "leak" if index["low"] > REMOVED else level
-        surely = "It is suppressed, not removed" if level == "leak" else "It may be suppressed only"
-        says = f"{surely}: the most is brought back by {most} ({numbers})."
+        surely = index["low"] > REMOVED
+        level = "leak" if surely else level
+        says = f"It is suppressed, not removed: the most is brought back by {most} ({numbers})."
+        if not surely:
+            says = "So few records cannot tell whether it is removed or only suppressed "
+            says += f"({numbers})."
     return {"level": level, "sentence": f"{verdict['sentence']} {says}"}
 
 

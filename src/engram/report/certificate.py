@@ -125,8 +125,11 @@ def _answer(cell: Mapping[str, Any]) -> str:
     finding = Finding(**cell)
     if finding.value is None:
         return "not asked"
-    low, high = wording.number(finding.low), wording.number(finding.high)
-    return f"{wording.value_of(finding)} (between {low} and {high})"
+    value = wording.value_of(finding)
+    if finding.low == finding.high:
+        return value
+    low, high = (wording.of_finding(finding, end) for end in (finding.low, finding.high))
+    return f"{value} (between {low} and {high})"
 
 
 def _listed(names: Sequence[str]) -> SimpleNamespace:
