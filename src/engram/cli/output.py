@@ -56,10 +56,11 @@ class Progress:
         self._bar.update(self._task, completed=done, total=total)
 
     def listen(self, entry: Mapping[str, Any]) -> None:
-        """Say what was observed of a training, in a line above the bar."""
+        """Say what was observed of a training, or that it went astray, in a line above the bar."""
         from engram.parts.observation_line import is_observation, observation_line
 
-        if not is_observation(entry):
+        astray = entry.get("diverged")
+        if not (astray or is_observation(entry)):
             return
         if self._bar is None:
             from rich.console import Console
@@ -67,7 +68,11 @@ class Progress:
             console = Console(stderr=True)
         else:
             console = self._bar.console
-        console.print(observation_line(entry), markup=False, soft_wrap=True)
+        if astray:
+            line = f"note: {astray}; went back to the weights after step {entry['restored_step']}"
+        else:
+            line = observation_line(entry)
+        console.print(line, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -296,7 +296,6 @@ class Watch:
         number, weights = self.sound
         self.work.module.load_state_dict(weights)
         self.work.module.eval()
-        self.work.run.log(diverged=str(problem), restored_step=number)
         if number == 0 or not self.forgotten():
             raise DivergedError(
                 f"{problem}; the target is as it was, and the last sound weights (step {number}) "
@@ -304,6 +303,7 @@ class Watch:
                 hint=problem.hint,
                 step=problem.step,
             ) from problem
+        self.work.run.log(diverged=str(problem), restored_step=number)
         trace = self.training.trace
         trace[:] = [entry for entry in trace if entry["step"] < number]
 
