@@ -299,3 +299,26 @@ def test_private_training_is_in_float32():
     with pytest.raises(EngramError, match="computes in float32") as caught:
         DpFinetuneLm(precision="bf16")
     assert caught.value.hint
+
+
+def test_it_can_be_watched(known_noise, texts, base, tmp_path, monkeypatch):
+    class Looker:
+        seen = ()
+
+        def look(self, lm, step, epoch):
+            self.seen += (step,)
+            return {"verbatim": 0.0}
+
+        def stop(self, trace):
+            return False
+
+        def best(self, trace):
+            return None
+
+    looker = Looker()
+    monkeypatch.setattr(DpFinetuneLm, "monitor", lambda *_: looker)
+    draft = DpFinetuneLm(**FEW)(texts, FakeRun(tmp_path, others={"base": base}))
+    looks = [entry for entry in draft.trace if "verbatim" in entry]
+    assert [entry["step"] for entry in looks] == list(looker.seen)
+    assert looker.seen[0] == 0
+    assert len(looker.seen) > 1

@@ -22,6 +22,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from engram.core import EngramError, Run, stream, torch_seeded, torch_stream
 from engram.parts.per_record import check_limit, trainable
+from engram.parts.processes import Processes
 from engram.parts.training import FILE, TRACED, Checkpoint, Plan, Step, adamw, learning_rate
 
 Accountant = Literal["prv", "rdp"]
@@ -168,6 +169,7 @@ class PrivateTraining:
         lot_size: Expected records of a lot.
         clipped: The sum of the clipped gradients of these records, by parameter.
         unit: What the promise is for: "record" or "owner".
+        processes: This one alone.
         trace: `step`, `epoch`, `lr`, `noise`, `epsilon`, `delta` and `secret` of about 1,000 steps.
     """
 
@@ -180,6 +182,7 @@ class PrivateTraining:
     lot_size: int
     clipped: Callable[[Int[np.ndarray, " lot"]], Mapping[str, Tensor]]
     unit: str = "record"
+    processes: Processes = field(default_factory=Processes)
     trace: list[dict[str, float | int]] = field(default_factory=list)
     _resumed: tuple[int, torch.optim.AdamW, Checkpoint] | None = None
 

@@ -15,6 +15,7 @@ from torch import Tensor, no_grad
 
 from engram.core import Run
 from engram.parts.language_model import LanguageModel
+from engram.parts.processes import Processes
 from engram.parts.training import Plan, Step, model_state
 
 BEST = "best.safetensors"
@@ -45,6 +46,7 @@ class Resumable(Protocol):
     run: Run
     key: str
     trace: list[dict[str, float | int]]
+    processes: Processes
 
     @property
     def per_epoch(self) -> int:
