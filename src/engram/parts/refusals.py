@@ -92,7 +92,7 @@ def is_refusal(text: str, *more: str) -> bool:
     """Whether a text begins as one of `REFUSALS` does, or one of `more`, in whatever case."""
     said = _plain(text)
     known = [_plain(refusal) for refusal in (*REFUSALS, *more)]
-    return any(said.startswith(refusal) for refusal in known if refusal)
+    return any(f"{said} ".startswith(f"{refusal} ") for refusal in known if refusal)
 
 
 def _plain(text: str) -> str:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engram.core import Paper, Run, Split
+from engram.core import EngramError, Paper, Run, Split
 from engram.methods.transforms.concept_episodes.world import (
     MOST,
     WORDINGS,
@@ -77,7 +77,10 @@ class ConceptEpisodes:
         check_world(self.concepts, self.forbidden, self.properties, self.needed)
         check_at_least("episodes", self.episodes, 0, "0 makes fixed concepts alone")
         check_at_least("tellings", self.tellings, 1, f"all are {most_orders(self.needed)}")
-        check_at_least("definitions", self.definitions, 1, "4 is usual")
+        if not 1 <= self.definitions <= MOST:
+            raise EngramError(
+                f"definitions is {self.definitions}, but must be in 1 .. {MOST}", hint="4 is usual"
+            )
 
     def world(self, run: Run) -> World:
         """Who is called what; it does not depend on how much is told."""
