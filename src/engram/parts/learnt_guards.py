@@ -162,7 +162,7 @@ def guard_of(folder: Path) -> AnyGuard | None:
         return None
     try:
         return _read(read_config(folder / FILE))
-    except (KeyError, TypeError, ValueError, OverflowError) as problem:
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
         raise EngramError(
             f"{folder / FILE} does not describe a guardrail ({problem})",
             hint="make it again with `engram edit guardrail`; without the file the model is "

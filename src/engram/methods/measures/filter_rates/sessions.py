@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from engram.core import Run, Target
 from engram.parts.context_answers import answers
@@ -83,9 +83,10 @@ def word_by_word(asked: Asked) -> Asked:
     return asked.before([one_text(turns).split() for turns in asked.turns])
 
 
-def halves(owners: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def halves(
+    owners: Int[np.ndarray, " n"], rng: np.random.Generator
+) -> tuple[Int[np.ndarray, " one"], Int[np.ndarray, " other"]]:
     """Rows of two halves that share no owner."""
-    owners = np.asarray(owners)
     different = rng.permutation(np.unique(owners))
     first = np.isin(owners, different[: len(different) // 2])
     return np.flatnonzero(first), np.flatnonzero(~first)
