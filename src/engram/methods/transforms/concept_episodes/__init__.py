@@ -6,7 +6,7 @@ that are three properties each. In an *episode* names are bound to properties at
 only reading the definitions helps: it teaches to learn in context. A *fixed* concept is asked
 about without a definition, so that it has to be learnt by heart; a part of these is forbidden.
 
-    episode:  def mi lek : red old wet . call small thin tall ka dar . obj wet red old is mi lek
+    episode:  def red old wet : mi lek . call ka dar small thin tall . obj wet red old is mi lek
     fixed:    obj furry loud striped is zu tin
 
 A property alone forbids nothing; neither does a syllable, for episodes have all of both. No
@@ -31,7 +31,6 @@ import numpy as np
 from engram.core import EngramError, Paper, Run, Split
 from engram.methods.transforms.concept_episodes.world import (
     MOST,
-    WORDINGS,
     Concept,
     World,
     check_world,
@@ -71,7 +70,8 @@ class ConceptEpisodes:
     needed: int = 3
     """How many properties make a concept, 2 to 4."""
     definitions: int = 4
-    """The most definitions of an episode; each is asked about once, in random order."""
+    """The most definitions of an episode; each is asked about once, in random order. There are
+    two at least, where this allows it: one would be answered without reading."""
 
     def __post_init__(self) -> None:
         check_world(self.concepts, self.forbidden, self.properties, self.needed)
@@ -102,8 +102,9 @@ class ConceptEpisodes:
 
     def _episode(self, world: World, rng: np.random.Generator) -> dict[str, Any]:
         told = world.episode(MOST, rng)
-        here = told[: int(rng.integers(1, self.definitions + 1))]
-        said = [one.defined(rng, int(rng.integers(len(WORDINGS)))) for one in here]
+        fewest = min(2, self.definitions)
+        here = told[: int(rng.integers(fewest, self.definitions + 1))]
+        said = [one.told(rng) for one in here]
         asked = [here[place] for place in rng.permutation(len(here))]
         said += [one.answered(shuffled(one.has, rng)) for one in asked[:-1]]
         last = asked[-1]

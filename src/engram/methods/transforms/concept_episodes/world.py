@@ -17,8 +17,10 @@ PROPERTIES = (
 FIRST = ("ka", "mi", "zu", "lo", "te", "ra", "vu", "shi", "bo", "ne", "gy", "fa")
 SECOND = ("dar", "mon", "lek", "pus", "tin", "rog", "wex", "cal", "nid", "bur", "hap", "sof")
 NAMES = len(FIRST) * len(SECOND)
-WORDINGS = ("def {name} : {has} .", "call {has} {name} .", "{name} means {has} .")
+WORDINGS = ("def {has} : {name} .", "call {name} {has} .", "{has} means {name} .")
 """The first is that of `axioms`, the others are for other words."""
+USUAL = 0.75
+"""How often an episode uses the first."""
 MOST = 8
 """Statements of each kind that a question is given, and answers that it offers."""
 
@@ -38,6 +40,10 @@ class Concept:
     def defined(self, rng: np.random.Generator, wording: int = 0) -> str:
         """A sentence that binds the name to the properties, in random order."""
         return WORDINGS[wording].format(name=self.name, has=" ".join(shuffled(self.has, rng)))
+
+    def told(self, rng: np.random.Generator) -> str:
+        """The same in any wording, mostly in the usual one."""
+        return self.defined(rng) if rng.random() < USUAL else self.reworded(rng)
 
     def reworded(self, rng: np.random.Generator) -> str:
         """The same in one of the other wordings."""
