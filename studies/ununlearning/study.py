@@ -18,6 +18,7 @@ comes to in this language.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ Found = dict[str, float | Finding]
 CHANCE = 1 / 8
 RATIO = "likelihood ratio of what is written, output"
 NAMES = "names, each turn"
+TOLD = re.compile(
+    r"best|filter: (FPR|harm)|[a-z-]+: (accuracy|ununlearning, |control|written, (no c|axioms, ))"
+)
+"""What the page tells of all that is measured: no TPR, and of what is written only the chief."""
 
 
 def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> Found:
@@ -55,7 +60,8 @@ def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> Found:
     for name, target in models.items():
         found |= reintroduced(name, target, full, exact, made, settings, run)
     found |= summed_up(found, list(settings["unlearners"]), settings["statements"][-1])
-    return found | filtered(exact, full, exact, made, settings, run)
+    found |= filtered(exact, full, exact, made, settings, run)
+    return {name: value for name, value in found.items() if TOLD.match(name)}
 
 
 def language(settings: Mapping[str, Any], run: EngineRun) -> dict[str, Split]:
@@ -78,26 +84,29 @@ def reader(made: Mapping[str, Split], settings: Mapping[str, Any], run: EngineRu
     Only answers are learnt, all of them in an episode: what else an episode says is drawn by lot,
     and trying to foresee it keeps a small model from reading.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import Lfm2Config, Lfm2ForCausalLM
 
     body, context, learnt = settings["body"], settings["context"], made["learnt"]
     tokenizer = word_tokenizer(learnt.texts, 200, context)
-    config = LlamaConfig(
+    config = Lfm2Config(
         vocab_size=len(tokenizer),
         hidden_size=body["width"],
         intermediate_size=2 * body["width"],
-        num_hidden_layers=body["layers"],
+        block_auto_adjust_ff_dim=False,
+        num_hidden_layers=len(body["layers"]),
+        layer_types=[LAYERS[letter] for letter in body["layers"]],
+        conv_L_cache=4,
         num_attention_heads=body["heads"],
+        num_key_value_heads=body["heads"],
         max_position_embeddings=context,
         initializer_range=0.05,
         tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
     )
     with torch_seeded(run.seed, "initial weights"):
-        lm = LanguageModel(LlamaForCausalLM(config), tokenizer)
+        lm = LanguageModel(Lfm2ForCausalLM(config), tokenizer)
     examples = answers_of(FAMILY.examples(lm, learnt), tokenizer)
     epochs = Epochs(examples, body["batch_size"], run)
     plan = Plan(body["epochs"] * epochs.per_epoch, body["learning_rate"], 0.05, "cosine", 0.1)
@@ -111,9 +120,10 @@ def reader(made: Mapping[str, Split], settings: Mapping[str, Any], run: EngineRu
 
 
 def answers_of(examples: Any, tokenizer: Any) -> ResponseExamples:
-    """The same records, of which the two syllables after every "is" are learnt."""
-    mark = tokenizer("is", add_special_tokens=False)["input_ids"][0]
-    after = [np.flatnonzero(examples.tokens == mark) + step for step in (1, 2)]
+    """The same records, of which the two syllables that answer each question are learnt."""
+    mark = tokenizer("obj", add_special_tokens=False)["input_ids"][0]
+    # obj, three properties, is, and then two syllables
+    after = [np.flatnonzero(examples.tokens == mark) + step for step in (5, 6)]
     asked = np.isin(np.arange(len(examples.tokens)), np.concatenate(after))
     return ResponseExamples(
         examples.model, examples.tokens, examples.offsets, examples.record, asked=asked
@@ -184,7 +194,15 @@ def summed_up(found: Found, unlearners: list[str], k: int) -> Found:
 
 
 K = 4
-BODY = {"layers": 4, "width": 64, "heads": 4, "batch_size": 16, "learning_rate": 3e-3, "epochs": 5}
+LAYERS = {"c": "conv", "a": "full_attention"}
+BODY = {
+    "layers": "caca",
+    "width": 64,
+    "heads": 4,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+    "epochs": 3,
+}
 TUNE = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine"}
 UNLEARNERS = {
     "npo": {"steps": 120, "learning_rate": 3e-4},
@@ -250,7 +268,7 @@ STUDY = Study(
         "smoke": {
             "language": {"episodes": 60, "concepts": 12, "tellings": 2},
             "controls": 10, "rehearsed": 10, "statements": [K], "asked": 6, "context": 96,
-            "body": {**BODY, "layers": 1, "width": 16, "epochs": 1},
+            "body": {**BODY, "layers": "ca", "width": 16, "epochs": 1},
             "tune": {**TUNE, "epochs": 1}, "unlearners": {"npo": {"steps": 2}},
         },
         "small": {

@@ -6,7 +6,7 @@ that are three properties each. In an *episode* names are bound to properties at
 only reading the definitions helps: it teaches to learn in context. A *fixed* concept is asked
 about without a definition, so that it has to be learnt by heart; a part of these is forbidden.
 
-    episode:  def red old wet : mi lek . call ka dar small thin tall . obj wet red old is mi lek
+    episode:  def red old wet is mi lek . call small thin tall ka dar . obj wet red old is mi lek
     fixed:    obj furry loud striped is zu tin
 
 A property alone forbids nothing; neither does a syllable, for episodes have all of both. No
@@ -30,6 +30,7 @@ import numpy as np
 
 from engram.core import EngramError, Paper, Run, Split
 from engram.methods.transforms.concept_episodes.world import (
+    ALIKE,
     MOST,
     Concept,
     World,
@@ -70,12 +71,15 @@ class ConceptEpisodes:
     needed: int = 3
     """How many properties make a concept, 2 to 4."""
     definitions: int = 4
-    """The most definitions of an episode; each is asked about once, in random order. There are
-    two at least, where this allows it: one would be answered without reading."""
+    """The most definitions of an episode. There are two at least, where this allows it: one would
+    be answered without reading."""
+    questions: int = 5
+    """Questions of an episode, each about one of its definitions by lot."""
 
     def __post_init__(self) -> None:
         check_world(self.concepts, self.forbidden, self.properties, self.needed)
         check_at_least("episodes", self.episodes, 0, "0 makes fixed concepts alone")
+        check_at_least("questions", self.questions, 1, "5 are usual")
         check_at_least("tellings", self.tellings, 1, f"all are {most_orders(self.needed)}")
         if not 1 <= self.definitions <= MOST:
             raise EngramError(
@@ -104,12 +108,17 @@ class ConceptEpisodes:
         told = world.episode(MOST, rng)
         fewest = min(2, self.definitions)
         here = told[: int(rng.integers(fewest, self.definitions + 1))]
-        said = [one.told(rng) for one in here]
-        asked = [here[place] for place in rng.permutation(len(here))]
-        said += [one.answered(shuffled(one.has, rng)) for one in asked[:-1]]
-        last = asked[-1]
+        orders = [shuffled(one.has, rng) for one in here]
+        said = [one.told(order, rng) for one, order in zip(here, orders, strict=True)]
+        # With replacement: were each asked about once, the last could be told without reading.
+        asked = [
+            (here[place], orders[place] if rng.random() < ALIKE else shuffled(orders[place], rng))
+            for place in rng.integers(len(here), size=self.questions).tolist()
+        ]
+        said += [one.answered(order) for one, order in asked[:-1]]
+        last, order = asked[-1]
         others = [one for one in told if one is not last]
-        question = _Question(last, tuple(shuffled(last.has, rng)), tuple(others))
+        question = _Question(last, tuple(order), tuple(others))
         return question.row("episode", world, rng, before=said, owner="")
 
     def _fixed(

@@ -17,10 +17,12 @@ PROPERTIES = (
 FIRST = ("ka", "mi", "zu", "lo", "te", "ra", "vu", "shi", "bo", "ne", "gy", "fa")
 SECOND = ("dar", "mon", "lek", "pus", "tin", "rog", "wex", "cal", "nid", "bur", "hap", "sof")
 NAMES = len(FIRST) * len(SECOND)
-WORDINGS = ("def {has} : {name} .", "call {name} {has} .", "{has} means {name} .")
+WORDINGS = ("def {has} is {name} .", "call {has} {name} .", "{has} means {name} .")
 """The first is that of `axioms`, the others are for other words."""
 USUAL = 0.75
 """How often an episode uses the first."""
+ALIKE = 0.5
+"""How often an episode asks for properties in the order of their definition."""
 MOST = 8
 """Statements of each kind that a question is given, and answers that it offers."""
 
@@ -41,9 +43,11 @@ class Concept:
         """A sentence that binds the name to the properties, in random order."""
         return WORDINGS[wording].format(name=self.name, has=" ".join(shuffled(self.has, rng)))
 
-    def told(self, rng: np.random.Generator) -> str:
-        """The same in any wording, mostly in the usual one."""
-        return self.defined(rng) if rng.random() < USUAL else self.reworded(rng)
+    def told(self, order: Sequence[str], rng: np.random.Generator) -> str:
+        """The same with the properties in this order; mostly in the usual wording."""
+        other = int(rng.integers(1, len(WORDINGS)))
+        wording = 0 if rng.random() < USUAL else other
+        return WORDINGS[wording].format(name=self.name, has=" ".join(order))
 
     def reworded(self, rng: np.random.Generator) -> str:
         """The same in one of the other wordings."""
