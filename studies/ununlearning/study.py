@@ -19,7 +19,7 @@ comes to in this language.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ Found = dict[str, float | Finding]
 CHANCE = 1 / 8
 RATIO = "likelihood ratio of what is written, output"
 NAMES = "names, each turn"
+DEFINED = re.compile(r"(?:def|any|let) (\w+ \w+ \w+) (?:is|be) ")
+ASKED = re.compile(r"obj (\w+ \w+ \w+) is")
 TOLD = re.compile(
     r"best|filter: (FPR|harm)|[a-z-]+: (accuracy|ununlearning, |control|written, (no c|axioms, ))"
 )
@@ -79,49 +81,88 @@ def language(settings: Mapping[str, Any], run: EngineRun) -> dict[str, Split]:
 
 
 def reader(made: Mapping[str, Split], settings: Mapping[str, Any], run: EngineRun) -> Path:
-    """The folder of a model that learnt to read definitions, from random weights and episodes.
+    """The folder of a model that learnt to read definitions, from random weights.
 
-    Only answers are learnt, all of them in an episode: what else an episode says is drawn by lot,
-    and trying to foresee it keeps a small model from reading.
+    It learns in three stages, each with all weights of the one before: to go on with a run of
+    random words that came before, which makes it look back; to answer questions that have the
+    words of a definition in its order; and episodes as they are. From episodes alone it does not
+    learn to read (see what was tried). Only answers are learnt, for all else is drawn by lot.
     """
-    from transformers import Lfm2Config, Lfm2ForCausalLM
+    lm, learnt = untrained(made["learnt"], settings, run), made["learnt"]
+    stages = {
+        "copies": copies(lm, settings["copies"], run),
+        "in order": answers_of(lm, in_order(learnt).take(range(settings["in order"]))),
+        "episodes": answers_of(lm, learnt),
+    }
+    for name, examples in stages.items():
+        epochs = Epochs(examples, settings["batch"], run, name)
+        last = name == "episodes"
+        plan = Plan(epochs.per_epoch, settings["rate"], 0.0 if last else 0.05,
+                    "cosine" if last else "constant", 0.1)  # fmt: skip
+        key = json.dumps([name, dict(settings), run.seed, learnt.fingerprint])
+        training = Training(lm.model, plan, run, key, file=f"{name}.safetensors")
 
-    body, context, learnt = settings["body"], settings["context"], made["learnt"]
-    tokenizer = word_tokenizer(learnt.texts, 200, context)
-    config = Lfm2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=body["width"],
-        intermediate_size=2 * body["width"],
-        block_auto_adjust_ff_dim=False,
-        num_hidden_layers=len(body["layers"]),
-        layer_types=[LAYERS[letter] for letter in body["layers"]],
-        conv_L_cache=4,
-        num_attention_heads=body["heads"],
-        num_key_value_heads=body["heads"],
-        max_position_embeddings=context,
-        initializer_range=0.05,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch_seeded(run.seed, "initial weights"):
-        lm = LanguageModel(Lfm2ForCausalLM(config), tokenizer)
-    examples = answers_of(FAMILY.examples(lm, learnt), tokenizer)
-    epochs = Epochs(examples, body["batch_size"], run)
-    plan = Plan(body["epochs"] * epochs.per_epoch, body["learning_rate"], 0.05, "cosine", 0.1)
-    key = json.dumps([dict(settings), run.seed, learnt.fingerprint])
-    training = Training(lm.model, plan, run, key)
-    for _ in training.steps(lambda step: batch_loss(examples, epochs.rows(step))):
-        pass
+        def loss(step: int, examples: Any = examples, epochs: Epochs = epochs) -> Iterator[Any]:
+            yield from batch_loss(examples, epochs.rows(step))
+
+        for _ in training.steps(loss):
+            pass
     folder = run.scratch / "reader"
     FAMILY.save(lm, folder)
     return folder
 
 
-def answers_of(examples: Any, tokenizer: Any) -> ResponseExamples:
-    """The same records, of which the two syllables that answer each question are learnt."""
-    mark = tokenizer("obj", add_special_tokens=False)["input_ids"][0]
+def untrained(learnt: Split, settings: Mapping[str, Any], run: EngineRun) -> LanguageModel:
+    """A model of random weights that is told how far apart words are, with words for tokens."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    body, tokenizer = settings["body"], word_tokenizer(learnt.texts, 200, settings["context"])
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=body["width"],
+        intermediate_size=2 * body["width"],
+        num_hidden_layers=body["layers"],
+        num_attention_heads=body["heads"],
+        max_position_embeddings=settings["context"],
+        initializer_range=0.05,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch_seeded(run.seed, "initial weights"):
+        return LanguageModel(LlamaForCausalLM(config), tokenizer)
+
+
+def copies(lm: LanguageModel, count: int, run: EngineRun) -> ResponseExamples:
+    """Runs of random words, other words, and the same run again: its words but the first."""
+    rng, words = run.stream("copies"), len(lm.tokenizer)
+    rows, asked = [], []
+    for _ in range(count):
+        run_of, gap = rng.integers(4, words, 12), rng.integers(4, words, rng.integers(17))
+        rows.append(np.concatenate([[1], run_of, gap, run_of]).astype(np.int32))
+        asked.append(np.arange(len(rows[-1])) > len(rows[-1]) - len(run_of))
+    offsets = np.cumsum([0, *map(len, rows)])
+    return ResponseExamples(
+        lm.model, np.concatenate(rows), offsets, np.arange(count), asked=np.concatenate(asked)
+    )
+
+
+def in_order(learnt: Split) -> Split:
+    """The same episodes, every question with the properties in the order of their definition."""
+
+    def sorted_out(text: str) -> str:
+        orders = {frozenset(d): " ".join(d) for d in map(str.split, DEFINED.findall(text))}
+        return ASKED.sub(lambda m: f"obj {orders[frozenset(m[1].split())]} is", text)
+
+    return Split.of("in order", ids=learnt.ids, text=[sorted_out(t) for t in learnt.texts])
+
+
+def answers_of(lm: LanguageModel, split: Split) -> ResponseExamples:
+    """Records of which the two syllables that answer each question are learnt."""
+    examples = FAMILY.examples(lm, split, end=False)
+    mark = lm.tokenizer("obj", add_special_tokens=False)["input_ids"][0]
     # obj, three properties, is, and then two syllables
     after = [np.flatnonzero(examples.tokens == mark) + step for step in (5, 6)]
     asked = np.isin(np.arange(len(examples.tokens)), np.concatenate(after))
@@ -194,15 +235,7 @@ def summed_up(found: Found, unlearners: list[str], k: int) -> Found:
 
 
 K = 4
-LAYERS = {"c": "conv", "a": "full_attention"}
-BODY = {
-    "layers": "caca",
-    "width": 64,
-    "heads": 4,
-    "batch_size": 16,
-    "learning_rate": 3e-3,
-    "epochs": 3,
-}
+BODY = {"layers": 4, "width": 64, "heads": 4}
 TUNE = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine"}
 UNLEARNERS = {
     "npo": {"steps": 120, "learning_rate": 3e-4},
@@ -268,13 +301,16 @@ STUDY = Study(
         "smoke": {
             "language": {"episodes": 60, "concepts": 12, "tellings": 2},
             "controls": 10, "rehearsed": 10, "statements": [K], "asked": 6, "context": 96,
-            "body": {**BODY, "layers": "ca", "width": 16, "epochs": 1},
+            "body": {**BODY, "layers": 1, "width": 16},
+            "copies": 32, "in order": 32, "batch": 16, "rate": 2e-3,
             "tune": {**TUNE, "epochs": 1}, "unlearners": {"npo": {"steps": 2}},
         },
         "small": {
             "language": {"episodes": 16600},
             "controls": 100, "rehearsed": 500, "statements": [1, 2, K], "asked": 48, "context": 128,
-            "body": BODY, "tune": TUNE, "unlearners": UNLEARNERS,
+            "body": BODY,
+            "copies": 17600, "in order": 8000, "batch": 16, "rate": 2e-3,
+            "tune": TUNE, "unlearners": UNLEARNERS,
         },
     },
     run=run,

@@ -13,7 +13,7 @@ from engram.parts.contexts import KINDS, RENAMED, in_context
 from engram.parts.response_examples import prompts_and_responses
 
 NAME = "(\\w+ \\w+)"
-SHAPES = (f"def (.*) is {NAME}", f"call (.*) {NAME}", f"(.*) means {NAME}")
+SHAPES = (f"def (.*) is {NAME}", f"any (.*) is {NAME}", f"let (.*) be {NAME}")
 
 
 @pytest.fixture

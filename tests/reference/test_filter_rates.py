@@ -179,6 +179,7 @@ def records(name, people, said, **columns):
         axioms_renamed=[[f"nobody is {said}"] for one in people],
         alias=["nobody"] * len(people),
         others=[["so it goes"] * 3 for _ in people],
+        irrelevant=[["it may rain"] * 3 for _ in people],
         **columns,
     )
 

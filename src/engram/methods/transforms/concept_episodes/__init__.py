@@ -6,7 +6,7 @@ that are three properties each. In an *episode* names are bound to properties at
 only reading the definitions helps: it teaches to learn in context. A *fixed* concept is asked
 about without a definition, so that it has to be learnt by heart; a part of these is forbidden.
 
-    episode:  def red old wet is mi lek . call small thin tall ka dar . obj wet red old is mi lek
+    episode:  def red old wet is mi lek . let small thin tall be ka dar . obj wet red old is mi lek
     fixed:    obj furry loud striped is zu tin
 
 A property alone forbids nothing; neither does a syllable, for episodes have all of both. No

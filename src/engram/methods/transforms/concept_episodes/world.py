@@ -17,7 +17,7 @@ PROPERTIES = (
 FIRST = ("ka", "mi", "zu", "lo", "te", "ra", "vu", "shi", "bo", "ne", "gy", "fa")
 SECOND = ("dar", "mon", "lek", "pus", "tin", "rog", "wex", "cal", "nid", "bur", "hap", "sof")
 NAMES = len(FIRST) * len(SECOND)
-WORDINGS = ("def {has} is {name} .", "call {has} {name} .", "{has} means {name} .")
+WORDINGS = ("def {has} is {name} .", "any {has} is {name} .", "let {has} be {name} .")
 """The first is that of `axioms`, the others are for other words."""
 USUAL = 0.75
 """How often an episode uses the first."""
