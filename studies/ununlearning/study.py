@@ -313,5 +313,29 @@ STUDY = Study(
             "tune": TUNE, "unlearners": UNLEARNERS,
         },
     },
+    tried="""\
+The claims and their bounds were written before anything was run, and have stayed. The language,
+the model and its training were changed until a model learnt to read definitions; what decided was
+the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
+
+- From episodes alone no small model learnt to read in the time there is. Decoders of 2 to 4 layers,
+  64 or 128 wide, with learnt or rotary positions, and bodies with short convolutions, given 1,000
+  to 3,000 steps, found the right one of two to four definitions hardly more often than a guess
+  among them would (at best in 0.6 of the questions, after 127 seconds). A single definition was
+  always found: one that has nothing beside it need not be read, only copied.
+- A run of the whole study with such a model (convolutions, 3,000 steps of episodes; seed 1) ended
+  with a control accuracy of 0.23 after four statements, and gave the exact model a score of 0.25
+  there. It says nothing of unlearning, and no result of it is kept here.
+- What helped was to begin with copies of random words, then questions in the order of their
+  definition, then episodes: within 1,350 steps for two of three bodies that were tried, those with
+  convolutions and with rotary positions, and not within 1,800 for learnt positions. Rotary
+  positions were chosen. With the settings of the study and seed 0, the control accuracy after four
+  statements was 1.0 at the end of this training.
+- Two more things differ from the first draft. All three wordings have the properties before the
+  name. And a definition under another name stands beside definitions of permitted concepts, no
+  longer beside those of other forbidden ones: in the run above the filter that knows names stopped
+  all of these sessions for the names that stood beside, which says nothing of the renamed one.
+- The settings of the unlearners were not searched.
+""",
     run=run,
 )  # fmt: skip
