@@ -29,7 +29,8 @@ from engram.parts.adapters import (
 from engram.parts.blank_pieces import blank_pieces
 from engram.parts.byte_pairs import byte_pairs
 from engram.parts.fingerprints import arrays_fingerprint
-from engram.parts.guards import Guard, GuardedWriter, guard_of
+from engram.parts.guards import AnyGuard, GuardedWriter
+from engram.parts.learnt_guards import guard_of
 from engram.parts.published_model import (
     context_of,
     describe_published,
@@ -67,7 +68,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     adapter: Adapter | None = None
-    guard: Guard | None = None
+    guard: AnyGuard | None = None
 
     @property
     def device(self) -> torch.device:
@@ -128,14 +129,14 @@ class CausalLm:
         return arrays_fingerprint({}, {"model": bare, "guard": model.guard.facts()})
 
     def describe(self, model: LanguageModel) -> Mapping[str, Any]:
-        """Architecture, size, vocabulary, context, number type; adapter's size, guard's marks."""
+        """Architecture, size, vocabulary, context, number type; adapter's size, guard's size."""
         facts = dict(describe_published(model.model, model.context))
         if model.adapter is not None:
             names, own = adapter_names(model.model), dict(model.model.named_parameters())
             facts["adapter"] = model.adapter.kind
             facts["adapter parameters"] = sum(own[name].numel() for name in names)
         if model.guard is not None:
-            facts["guarded"] = len(model.guard.marks)
+            facts["guarded"] = model.guard.size
         return facts
 
     def outcomes(self, model: LanguageModel, split: Split) -> tuple[str, ...]:

@@ -86,3 +86,14 @@ def _with(split: Split, prompts: list[str], responses: list[str]) -> Split:
     table = table.append_column(PROMPT, pa.array(prompts, pa.string()))
     table = table.append_column(RESPONSE, pa.array(responses, pa.string()))
     return Split(split.name, table, split.ids, split.owners, split.canaries, split.shared)
+
+
+def is_refusal(text: str, *more: str) -> bool:
+    """Whether a text begins as one of `REFUSALS` does, or one of `more`, in whatever case."""
+    said = _plain(text)
+    known = [_plain(refusal) for refusal in (*REFUSALS, *more)]
+    return any(f"{said} ".startswith(f"{refusal} ") for refusal in known if refusal)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower().replace("'", "")))
