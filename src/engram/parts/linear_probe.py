@@ -63,8 +63,6 @@ def probe_hits(
     said = [
         _predicted(*pair, train, strength) for pair in zip(states_train, states_test, strict=True)
     ]
-
-
     return np.array(said, np.int64).reshape(layers, n) == test
 
 
