@@ -79,6 +79,15 @@ class Choices:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def take(self, rows: Int[np.ndarray, " chosen"]) -> "Choices":
+        """These questions alone."""
+        return Choices(
+            [self.prompts[i] for i in rows],
+            [self.options[i] for i in rows],
+            self.truth[rows],
+            [self.tasks[i] for i in rows],
+        )
+
     @property
     def answers(self) -> list[str]:
         """The right answers."""

@@ -54,9 +54,9 @@ def extremes(rng: np.random.Generator, wanted: int) -> Drawn:
 
 
 def order(rng: np.random.Generator, wanted: int) -> Drawn:
-    """Whether six digits ascend; where not, two neighbours of ascending ones were swapped."""
+    """Whether five digits ascend; where not, two neighbours of ascending ones were swapped."""
     while True:
-        digits = np.sort(rng.integers(10, size=6))
+        digits = np.sort(rng.integers(10, size=5))
         steps = np.flatnonzero(np.diff(digits))
         if rng.integers(2):
             yield " ".join(map(str, digits)), "yes"
@@ -83,16 +83,16 @@ CITIES = ("Arden", "Bexley", "Corby", "Dover")
 def brackets(rng: np.random.Generator, wanted: int) -> Drawn:
     """Whether all brackets are closed, and none that was not opened, among letters."""
     while True:
-        pairs = int(rng.integers(2, 5))
+        pairs = int(rng.integers(2, 4))
         signs = np.array(list(_balanced(rng, pairs)))
         right = bool(rng.integers(2))
         if not right:  # one too many of a kind, or as many of both with the first not opened
             places = [rng.integers(len(signs))] if rng.integers(2) else [0, -1]
             signs[places] = np.where(signs[places] == "(", ")", "(")
-        letters = rng.choice(list("klm"), 10 - len(signs))
+        letters = rng.choice(list("klmn"), 9 - len(signs))
         mixed = np.concatenate([signs, letters])
-        places = np.sort(rng.permutation(10)[: len(signs)])
-        mixed[places], mixed[np.setdiff1d(np.arange(10), places)] = signs, letters
+        places = np.sort(rng.permutation(9)[: len(signs)])
+        mixed[places], mixed[np.setdiff1d(np.arange(9), places)] = signs, letters
         yield " ".join(mixed), "closed" if right else "broken"
 
 
