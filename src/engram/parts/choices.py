@@ -172,7 +172,10 @@ class Offered:
         texts = [choices.options[row][place] for row, place in pairs]
         whole = [a + b for a, b in zip(prompts, texts, strict=True)]
         made = Split.of("options", text=whole, prompt=prompts, response=texts)
-        examples = ResponseExamples.of(model.model, model.tokenizer, made, model.context, end=False)
+        # A blank is one token with the word after it here, and by itself there: asked for in both.
+        examples = ResponseExamples.of(
+            model.model, model.tokenizer, made, model.context, end=False, blanks=True
+        )
         if missing := set(range(len(pairs))) - set(examples.record.tolist()):
             row, place = pairs[min(missing)]
             raise EngramError(

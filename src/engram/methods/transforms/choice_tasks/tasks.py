@@ -15,11 +15,14 @@ Drawn = Iterator[tuple[str, str]]
 BINS = "efgh"
 """How the four bins of a feature are written."""
 SYLLABLES = (
-    ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru", "sa", "te"),
-    ("bel", "dor", "fin", "gar", "kim", "lan", "mor", "nus", "pel", "rik", "sol", "tam"),
-    ("berg", "croft", "dale", "field", "ford", "ham", "holm", "ley", "stead", "ton", "wick",
-     "wood"),
+    ("Ba", "De", "Fi", "Go", "Ka", "Ku", "La", "Lo", "Me", "Ni", "Po", "Ra", "Ru", "Sa", "Te",
+     "Vi"),
+    ("bel", "con", "dor", "fin", "gar", "han", "jar", "kim", "lan", "mor", "nus", "pel", "rik",
+     "sol", "tam", "vor"),
+    ("berg", "croft", "dale", "den", "field", "ford", "gate", "ham", "holm", "ley", "mund", "stead",
+     "ton", "well", "wick", "wood"),
 )  # fmt: skip
+"""Of the names of people: 4,096 names, each a word of its own."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ def residence(rng: np.random.Generator, wanted: int) -> Drawn:
     """Where a person lives: nothing but the person's name tells."""
     seen: set[str] = set()
     while True:
-        first, last = ("".join(rng.choice(part) for part in SYLLABLES[i : i + 2]) for i in (0, 1))
-        name, city = f"{first} {last}", str(rng.choice(CITIES))
+        name, city = "".join(rng.choice(part) for part in SYLLABLES), str(rng.choice(CITIES))
         if name not in seen:  # a person lives in one place
             seen.add(name)
             yield name, city
