@@ -46,6 +46,7 @@ class ResponseExamples(TokenExamples):
         prompt: str = PROMPT,
         response: str = RESPONSE,
         template: str = "",
+        blanks: bool = False,
     ) -> "ResponseExamples":
         """Tokenise every record, and find its response.
 
@@ -58,6 +59,8 @@ class ResponseExamples(TokenExamples):
             prompt: The column of prompts.
             response: The column of responses.
             template: What stands in `text` before the response; "" reads the two columns.
+            blanks: Whether white space at the response's beginning is asked for, too, where it is
+                a token of its own.
 
         Raises:
             EngramError: Records without the template, or whose text is not their prompt followed
@@ -66,7 +69,7 @@ class ResponseExamples(TokenExamples):
         texts, starts = responses(split, prompt, response, template)
         closing = [tokenizer.eos_token_id] if end and tokenizer.eos_token_id is not None else []
         pieces, flags, record = [], [], []
-        for row, (ids, asked) in enumerate(_tokenised(tokenizer, texts, starts)):
+        for row, (ids, asked) in enumerate(_tokenised(tokenizer, texts, starts, blanks)):
             ends = closing if ids[-1:] != closing else []
             for part, wanted in zip(
                 cut(ids + ends, context), cut(asked + [True] * len(ends), context), strict=True
@@ -159,20 +162,24 @@ def joined(prompt: str, response: str) -> str:
     return f"{prompt}{'' if apart else chr(10)}{response}"
 
 
-def asked_tokens(text: str, offsets: Sequence[Sequence[int]], start: int) -> list[bool]:
+def asked_tokens(
+    text: str, offsets: Sequence[Sequence[int]], start: int, blanks: bool = False
+) -> list[bool]:
     """Which tokens are of the response: they reach into it, and hold no sign of the prompt.
 
     Args:
         text: The record.
         offsets: Where each token begins and ends in it; (n, 2).
         start: The character at which the response begins.
+        blanks: Whether white space that it begins with is of it.
     """
-    start += len(text[start:]) - len(text[start:].lstrip())
+    if not blanks:
+        start += len(text[start:]) - len(text[start:].lstrip())
     return [last > max(start, first) and not text[first:start].strip() for first, last in offsets]
 
 
 def _tokenised(
-    tokenizer: Any, texts: list[str], starts: list[int]
+    tokenizer: Any, texts: list[str], starts: list[int], blanks: bool = False
 ) -> Iterator[tuple[list[int], list[bool]]]:
     for first in range(0, len(texts), BLOCK):
         block, where = texts[first : first + BLOCK], starts[first : first + BLOCK]
@@ -181,7 +188,7 @@ def _tokenised(
         )
         rows = zip(block, where, found["input_ids"], found["offset_mapping"], strict=True)
         for text, start, ids, offsets in rows:
-            yield list(ids), asked_tokens(text, offsets, start)
+            yield list(ids), asked_tokens(text, offsets, start, blanks)
 
 
 def _strings(split: Split, name: str) -> list[str]:

@@ -202,6 +202,7 @@ class Unlearning:
         keep_weight: float = 0.0,
         gated: bool = True,
         plan: Plan | None = None,
+        until: Callable[[int], bool] | None = None,
     ) -> Draft:
         """Descend on `weight * forgetting + keep_weight * keeping`, both means over records.
 
@@ -213,6 +214,7 @@ class Unlearning:
             keep_weight: Of the kept; 0 asks nothing about them.
             gated: Whether a record is left alone once its mean loss has reached `stop`.
             plan: How to descend; by default by the method's `steps` and `learning_rate`.
+            until: Asked after every step, by its number, whether it was the last.
 
         Raises:
             DivergedError: The model became worse than a blind guess on kept records (or its loss
@@ -238,6 +240,8 @@ class Unlearning:
                 watch.look(step.number)
                 done = (step.number + 1) % forget.per_epoch == 0
                 if only_forgets and done and watch.forgotten():
+                    break
+                if until is not None and until(step.number):
                     break
         except DivergedError as problem:
             watch.restore(problem)
