@@ -67,14 +67,22 @@ def published_fingerprint(
     model: Any, tokenizer: Any, more: Mapping[str, Any] = MappingProxyType({})
 ) -> str:
     """Hash of weights, configuration and tokenizer, and of `more` facts."""
-    config = model.config.to_diff_dict()
     facts = {
-        "config": {k: v for k, v in config.items() if k not in VOLATILE},
+        "config": _lasting(model.config.to_diff_dict()),
         "tokenizer": tokenizer_facts(tokenizer),
         "special": sorted(map(str, tokenizer.all_special_tokens)),
         **more,
     }
     return arrays_fingerprint(weights(model), json.loads(json.dumps(facts, default=str)))
+
+
+def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, and those inside of it, without what says nothing of the answers."""
+    return {
+        key: _lasting(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in VOLATILE
+    }
 
 
 def tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
