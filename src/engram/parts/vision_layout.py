@@ -35,7 +35,7 @@ def freeze_vision(model: nn.Module) -> None:
     if not names:
         raise EngramError(
             f"{type(model).__name__} has no part of a known name that sees ({', '.join(TOWERS)})",
-            hint="--method full --tune-vision trains all weights",
+            hint="finetune-vlm with --method full and --tune-vision trains all weights",
         )
     for name, parameter in model.named_parameters():
         if name in names:
