@@ -135,7 +135,9 @@ class PromptDecouple:
 
         return divergence
 
-    def _beside(self, family: Any, work: Unlearning, paired: Split, pull: float) -> tuple[Side, ...]:
+    def _beside(
+        self, family: Any, work: Unlearning, paired: Split, pull: float
+    ) -> tuple[Side, ...]:
         """The records to decouple, where they are asked for."""
         if not self.decouple:
             return ()

@@ -89,7 +89,7 @@ class SafetyAnswers:
     ) -> tuple[Finding, ...]:
         """Return the shares on every split, and how often the judge is right."""
         judge = self._judge(splits, run)
-        found = [judge_accuracy(judge, *self._labelled(run)).tagged(split="labelled answers")]
+        found = [self._tested(judge, run).tagged(split="labelled answers")]
         for name, split in splits.items():
             bad = with_role(split, "forget") if ROLE in split.columns else split
             found += _named(self._counted(target, bad, name, judge, run), name, BELOW_HARMFUL)
@@ -118,7 +118,14 @@ class SafetyAnswers:
             return RuleJudge(self.overlap)
         return RuleJudge.taught(fluent_answers(tuple(splits.values())), self.overlap)
 
-    def _labelled(self, run: Run) -> tuple[list[Answered], list[Verdict]]:
+    def _tested(self, judge: Judge, run: Run) -> Finding:
+        """How often the judge agrees with people."""
+        if self.closed and not self.labelled and self.judge == RULES:
+            reason = "the rules of a closed world say nothing of other answers; name --labelled"
+            return Finding.missing("judge accuracy", reason)
+        return judge_accuracy(judge, *self._labels(run))
+
+    def _labels(self, run: Run) -> tuple[list[Answered], list[Verdict]]:
         if not self.labelled:
             return labelled_answers()
         split = run.records(self.labelled)
