@@ -48,7 +48,7 @@ def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, flo
         "unseen": questions(run, settings, wording="unseen"),
     }
     base = train(made("recipes", "pretrain-vlm", settings["model"]), sides["train"], run,
-                 source="digit-safety", holdout=0)  # fmt: skip
+                 source="digit-safety", holdout=0.0)  # fmt: skip
     found = numbers(base, "the base", sides, settings, run)
     found["judge accuracy"] = accuracy(sides, run.stream("labelled"))
     forget = with_role(sides["train"], "forget")
@@ -154,7 +154,9 @@ def fluent(sides: Mapping[str, Split]) -> list[str]:
 
 
 ASK = {"sample": 300, "tokens": 14}
-SMALL_EDIT = {"steps": 100, "learning_rate": 1e-4}
+SMALL_EDIT = {"steps": 150, "learning_rate": 1e-4}
+GENTLE = {"steps": 200, "learning_rate": 5e-5, "kept_rise": 0.1}
+FIRM = {"steps": 200, "learning_rate": 5e-4}
 STUDY = Study(
     name="safe-eraser",
     paper=Paper(
@@ -222,8 +224,7 @@ STUDY = Study(
                   "layers": 1, "width": 16, "heads": 2}, "edit": {"steps": 2},
                   "fields": {m: {} for m in METHODS}, "ask": {"sample": 8, "tokens": 6}},
         "small": {"pictures": 0, "model": {"epochs": 3}, "edit": SMALL_EDIT,
-                  "fields": {"ga": {}, "gd": {}, "kl": {}, "po": {"learning_rate": 5e-4}},
-                  "ask": ASK},
+                  "fields": {"ga": GENTLE, "gd": {}, "kl": {}, "po": FIRM}, "ask": ASK},
     },
     tried="",
     run=run,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from engram import catalog
 from engram.core import EngramError, Split, Target, stream
@@ -164,10 +165,10 @@ def test_the_model_is_asked_where_a_normal_answer_is_missing(target):
 
 def test_mistakes_are_named(target, sides, tmp_path):
     keep, forget = sides
-    with pytest.raises(EngramError, match="method is 'idkpd', but must be one of ga, gd, kl, po"):
+    with pytest.raises((EngramError, TypeCheckError), match="idkpd"):
         PromptDecouple("idkpd")
     with pytest.raises(EngramError, match="kept_rise is -1"):
-        PromptDecouple(kept_rise=-1)
+        PromptDecouple(kept_rise=-1.0)
     with pytest.raises(EngramError, match="no record to keep has the role"):
         PromptDecouple(steps=1)(target, with_role(keep, "retain"), forget, EditRun(tmp_path))
     with pytest.raises(EngramError, match="no records to forget"):
@@ -185,11 +186,13 @@ def test_other_unlearners_work_on_pictures_unchanged(name, target, sides, tmp_pa
     kept = with_role(keep, "retain")
     method = catalog.find("edits", name).load()
     fields = {"steps": 4, "learning_rate": 1e-2}
+    if "stop_at" in method.__dataclass_fields__:
+        fields["stop_at"] = 50.0
     draft = method(**fields)(target, kept, forget, EditRun(tmp_path))
     assert FAMILY.fingerprint(draft.model) != target.fingerprint
     assert np.isfinite(FAMILY.losses(draft.model, forget)).all()
-    if name != "idk":
-        assert ce(draft.model, forget) > ce(target.model, forget)
+    moved = [ce(draft.model, side) - ce(target.model, side) for side in (forget, kept)]
+    assert moved[0] > moved[1]  # what is kept may be learnt further, too
 
 
 def test_divergence_by_hand():
