@@ -16,6 +16,7 @@ from engram.data.sources import Limits, size
 from engram.data.tabular import features_and_label, is_number, label_codes
 
 TEXT, LABEL, FEATURES = "text", "label", "features"
+IMAGE, PROMPT = "image", "prompt"
 _YES, _NO = frozenset({"true", "1", "1.0", "yes"}), frozenset({"false", "0", "0.0", "no", ""})
 
 
@@ -51,6 +52,8 @@ def to_split(rows: Rows, name: str, wanted: Wanted, limits: Limits) -> Split:
         table = _with_text(rows, text, limits)
         if wanted.label is not None or LABEL in table.column_names:
             table, shared = _with_label(rows, table)
+    elif _shows_pictures(rows):
+        pass  # what a picture may be is the family's affair
     elif FEATURES not in table.column_names:
         table, shared = features_and_label(rows, LABEL, (ID, OWNER, CANARY))
     else:
@@ -103,14 +106,14 @@ def _text_column(rows: Rows, wanted: Wanted) -> str | None:
     """The text column's name; None for a table of features.
 
     The one that was named; else `text`; else the only column of strings. A table with a label and
-    numbers is a table of features.
+    numbers is a table of features, and one of pictures with prompts has no text either.
     """
     names = rows.table.column_names
     if wanted.text is not None:
         return wanted.text
     if TEXT in names:
         return TEXT
-    if FEATURES in names:
+    if FEATURES in names or _shows_pictures(rows):
         return None
     others = [c for c in names if c not in (ID, OWNER, CANARY, LABEL)]
     numbers = [c for c in others if is_number(rows, c)]
@@ -126,6 +129,15 @@ def _text_column(rows: Rows, wanted: Wanted) -> str | None:
         hint="name the text with --text-column NAME, or for a table of features its class with "
         "--label-column NAME",
     )
+
+
+def _shows_pictures(rows: Rows) -> bool:
+    """Whether the records are pictures that something is asked about."""
+    table = rows.table
+    if not {IMAGE, PROMPT} <= set(table.column_names):
+        return False
+    kind = table.schema.field(IMAGE).type
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_string(table: pa.Table, column: str) -> bool:

@@ -61,3 +61,11 @@ class Predictions:
     def means(self, values: Float[Tensor, " predictions"]) -> Float[Tensor, " rows"]:
         """The mean over each row's predictions."""
         return self.sums(values) / self.counts.clamp(min=1)
+
+
+def divergences(
+    before: Float[Tensor, "predictions answers"], now: Float[Tensor, "predictions answers"]
+) -> Float[Tensor, " predictions"]:
+    """KL(softmax(before) || softmax(now)) of each prediction, in nats, from logits."""
+    old, new = torch.log_softmax(before, -1), torch.log_softmax(now, -1)
+    return (old.exp() * (old - new)).sum(-1)

@@ -67,14 +67,22 @@ def published_fingerprint(
     model: Any, tokenizer: Any, more: Mapping[str, Any] = MappingProxyType({})
 ) -> str:
     """Hash of weights, configuration and tokenizer, and of `more` facts."""
-    config = model.config.to_diff_dict()
     facts = {
-        "config": {k: v for k, v in config.items() if k not in VOLATILE},
+        "config": _lasting(model.config.to_diff_dict()),
         "tokenizer": tokenizer_facts(tokenizer),
         "special": sorted(map(str, tokenizer.all_special_tokens)),
         **more,
     }
     return arrays_fingerprint(weights(model), json.loads(json.dumps(facts, default=str)))
+
+
+def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, and those inside of it, without what says nothing of the answers."""
+    return {
+        key: _lasting(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in VOLATILE
+    }
 
 
 def tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
@@ -106,18 +114,25 @@ def context_of(model: Any, tokenizer: Any) -> int:
 
 
 def published_family(where: str | Path) -> str:
-    """The family of a model folder or name: "masked-lm" where it says so, else "causal-lm"."""
+    """The family of a model folder or name, as its configuration says.
+
+    "masked-lm" and "vision-language-lm" (one with a tower for pictures) say so of themselves; all
+    others are "causal-lm".
+    """
     try:
         if (Path(where) / "config.json").is_file():
-            names = read_config(Path(where) / "config.json").get("architectures")
+            config = read_config(Path(where) / "config.json")
         elif Path(where).exists() or _is_path(str(where)):
-            names = None
+            config = {}
         else:
-            names = _named_config(str(where)).architectures
+            config = _named_config(str(where)).to_dict()
     except Exception:  # whatever is wrong with it is told when it is opened
-        names = None
-    masked = any(str(name).endswith("ForMaskedLM") for name in names or ())
-    return "masked-lm" if masked else "causal-lm"
+        config = {}
+    names = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith("ForMaskedLM") for name in names):
+        return "masked-lm"
+    writes = any(name.endswith("ForConditionalGeneration") for name in names)
+    return "vision-language-lm" if writes and config.get("vision_config") else "causal-lm"
 
 
 @contextmanager

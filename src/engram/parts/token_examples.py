@@ -161,10 +161,7 @@ class TokenExamples:
         """
         device = next(self.model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
-        mask = (tokens != IGNORED).long()
-        logits = self.model(
-            input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False
-        ).logits
+        logits = self.logits(self.model, rows, tokens)
         answers, true = logits.flatten(0, 1).float(), labels.flatten()
         nll = nn.functional.cross_entropy(answers, true, ignore_index=IGNORED, reduction="none")
         loss = nll
@@ -185,10 +182,16 @@ class TokenExamples:
         model = self.model if model is None else model
         device = next(model.parameters()).device
         tokens, labels = (t.to(device) for t in self.padded(rows))
-        mask = (tokens != IGNORED).long()
-        logits = model(input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False).logits
+        logits = self.logits(model, rows, tokens)
         place, time = torch.nonzero(labels != IGNORED, as_tuple=True)
         return Predictions(logits[place, time].float(), labels[place, time], place, time, len(rows))
+
+    def logits(
+        self, model: nn.Module, rows: Int[np.ndarray, " rows"], tokens: Int[Tensor, "rows time"]
+    ) -> Float[Tensor, "rows time answers"]:
+        """What a model says after each token of a batch that `padded` made."""
+        mask = (tokens != IGNORED).long()
+        return model(input_ids=tokens.clamp(min=0), attention_mask=mask, use_cache=False).logits
 
     def padded(
         self, rows: Int[np.ndarray, " rows"]

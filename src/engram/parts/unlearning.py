@@ -8,7 +8,7 @@ what it was to keep is beyond repair: the run stops, and the last sound weights 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,8 @@ from engram.parts.training import (
 
 LOOKS = 10
 """How often in a run its soundness is checked."""
+FINE_LOOKS = 40
+"""The same, where the run ends once too much of what is kept was lost."""
 SAMPLE = 64
 """The most kept records that are read to check it."""
 RecordLoss = Callable[[np.ndarray, Predictions], Tensor]
@@ -125,6 +127,25 @@ def mean_nll(rows: np.ndarray, said: Predictions) -> Float[Tensor, " rows"]:
 
 
 @dataclass(frozen=True, eq=False)
+class Side:
+    """Further records that are descended on, beside those to forget and to keep.
+
+    Attributes:
+        name: Of the random stream that orders them.
+        examples: The records, beside the model that is changed.
+        loss: Of each record.
+        weight: Of their mean.
+        batch: Records in a step.
+    """
+
+    name: str
+    examples: Any
+    loss: RecordLoss
+    weight: float
+    batch: int
+
+
+@dataclass(frozen=True, eq=False)
 class Unlearning:
     """An unlearning at work.
 
@@ -203,6 +224,8 @@ class Unlearning:
         gated: bool = True,
         plan: Plan | None = None,
         until: Callable[[int], bool] | None = None,
+        beside: Sequence[Side] = (),
+        kept_limit: float = math.inf,
     ) -> Draft:
         """Descend on `weight * forgetting + keep_weight * keeping`, both means over records.
 
@@ -215,6 +238,9 @@ class Unlearning:
             gated: Whether a record is left alone once its mean loss has reached `stop`.
             plan: How to descend; by default by the method's `steps` and `learning_rate`.
             until: Asked after every step, by its number, whether it was the last.
+            beside: More records that are descended on.
+            kept_limit: Mean loss on kept records above which the run ends, with the weights of
+                the last look that found it below.
 
         Raises:
             DivergedError: The model became worse than a blind guess on kept records (or its loss
@@ -224,20 +250,24 @@ class Unlearning:
         plan = plan or Plan(self.method.steps, self.method.learning_rate)
         forget = Epochs(asked, getattr(self.method, "forget_batch", 8), self.run, "forget")
         keep = Epochs(self.keep, getattr(self.method, "keep_batch", 16), self.run, "keep")
+        more = [(s, Epochs(s.examples, s.batch, self.run, s.name)) for s in beside if s.weight]
 
         def loss(step: int) -> Iterator[Float[Tensor, ""]]:
             stop = self.stop if gated else math.inf
             yield from record_parts(asked, forget.rows(step), forgetting, weight, stop)
             if keep_weight:
                 yield from record_parts(self.keep, keep.rows(step), keeping, keep_weight)
+            for side, rows in more:
+                yield from record_parts(side.examples, rows.rows(step), side.loss, side.weight)
 
         # A loss that is raised by dropout would look forgotten before it is.
         training = Training(self.module, plan, self.run, self.key, dropout=False)
-        watch = Watch(self, training)
-        only_forgets = gated and not keep_weight
+        watch = Watch(self, training, kept_limit)
+        only_forgets = gated and not keep_weight and not more
         try:
             for step in training.steps(loss):
-                watch.look(step.number)
+                if watch.look(step.number):
+                    break
                 done = (step.number + 1) % forget.per_epoch == 0
                 if only_forgets and done and watch.forgotten():
                     break
@@ -257,9 +287,10 @@ class Unlearning:
 class Watch:
     """Looks at an unlearning now and then, and keeps the last sound weights."""
 
-    def __init__(self, work: Unlearning, training: Training) -> None:
-        self.work, self.training = work, training
-        self.every = max(1, training.plan.steps // LOOKS)
+    def __init__(self, work: Unlearning, training: Training, limit: float = math.inf) -> None:
+        self.work, self.training, self.limit = work, training, limit
+        looks = LOOKS if math.isinf(limit) else FINE_LOOKS
+        self.every = max(1, training.plan.steps // looks)
         n = len(work.keep.counts)
         self.sample = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
         # A model may be worse than a blind guess from the beginning.
@@ -269,14 +300,18 @@ class Watch:
     def _kept(self) -> float:
         return float(losses(self.work.keep, self.sample).mean())
 
-    def look(self, step: int) -> None:
+    def look(self, step: int) -> bool:
         """Keep the weights if they are sound, every few steps.
+
+        Returns:
+            Whether to end here: too much of what is kept was lost, and the weights of the last
+            look are put back.
 
         Raises:
             DivergedError: They are not.
         """
         if (step + 1) % self.every:
-            return
+            return False
         kept = self._kept()
         if not kept <= self.most:  # or it is no number
             rate = self.training.plan.learning_rate
@@ -288,7 +323,13 @@ class Watch:
                 "--keep-weight where there is one",
                 step=step,
             )
+        if kept > self.limit:
+            number, weights = self.sound
+            self.work.module.load_state_dict(weights)
+            self.work.run.log(kept_loss=kept, kept_limit=self.limit, restored_step=number)
+            return True
         self.sound = (step + 1, _copied(self.work.module))
+        return False
 
     def forgotten(self) -> bool:
         """Whether the mean loss of what is to be forgotten has reached `stop`."""

@@ -39,6 +39,7 @@ class Lowercase:
     )
     needs: ClassVar[frozenset[str]] = frozenset({"logprobs"})
     access: ClassVar[Access] = "logits"
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "api-lm"})
 
     how: Literal["ratio", "difference"] = "ratio"
     """Divide the two log-perplexities, as the paper does, or subtract them."""

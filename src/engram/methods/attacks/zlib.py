@@ -34,6 +34,7 @@ class Zlib:
     )
     needs: ClassVar[frozenset[str]] = frozenset({"logprobs"})
     access: ClassVar[Access] = "logits"
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "api-lm"})
 
     average: bool = False
     """Divide the mean log-probability of the tokens, not their sum."""

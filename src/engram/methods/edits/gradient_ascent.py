@@ -36,7 +36,9 @@ class GradientAscent:
         year=2023,
         url="https://arxiv.org/abs/2210.01504",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     steps: int = 80
     """The most steps; it ends where everything is forgotten."""

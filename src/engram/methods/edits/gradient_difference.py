@@ -58,7 +58,9 @@ class GradientDifference:
         year=2022,
         url="https://arxiv.org/abs/2203.12817",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     steps: int = 80
     """Steps in all: the first few forget, the rest repair what is kept."""

@@ -39,7 +39,7 @@ class Idk:
         url="https://arxiv.org/abs/2401.06121",
     )
     promise: ClassVar[str] = "suppression"
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm"})
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "vision-language-lm"})
 
     prompt_words: int = 8
     """Words of a text that are its prompt, where there is no column `prompt`; 0 wants one."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from engram import families
 from engram.core import Draft, Paper, Run, Split, Target
-from engram.parts.predictions import Predictions
+from engram.parts.predictions import Predictions, divergences
 from engram.parts.training import check_at_least
 from engram.parts.unlearning import Unlearning, check_unlearner
 
@@ -39,7 +39,9 @@ class KlAscent:
         year=2024,
         url="https://arxiv.org/abs/2401.06121",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     steps: int = 80
     """Steps in all."""
@@ -78,11 +80,3 @@ class KlAscent:
             weight=self.forget_weight,
             keep_weight=self.keep_weight,
         )
-
-
-def divergences(
-    before: Float[Tensor, "predictions answers"], now: Float[Tensor, "predictions answers"]
-) -> Float[Tensor, " predictions"]:
-    """KL(softmax(before) || softmax(now)) of each prediction, in nats, from logits."""
-    old, new = torch.log_softmax(before, -1), torch.log_softmax(now, -1)
-    return (old.exp() * (old - new)).sum(-1)

@@ -41,7 +41,9 @@ class Npo:
         year=2024,
         url="https://arxiv.org/abs/2404.05868",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     beta: float = 0.1
     """How soon the push fades, per nat of a whole record; 0.1 is the paper's."""

@@ -37,7 +37,9 @@ class Satimp:
         year=2025,
         url="https://arxiv.org/abs/2505.11953",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     beta1: float = 1.0
     """Power of p: how much less a token weighs that is gone."""

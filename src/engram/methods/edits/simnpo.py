@@ -37,7 +37,9 @@ class Simnpo:
         year=2024,
         url="https://arxiv.org/abs/2410.07163",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     beta: float = 2.5
     """How soon the push fades, per nat per token."""

@@ -41,7 +41,9 @@ class Undial:
         year=2024,
         url="https://arxiv.org/abs/2402.10052",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     beta: float = 10.0
     """By how much the true token's logit is lowered; the paper's values are 2 to 10."""

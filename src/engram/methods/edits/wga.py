@@ -35,7 +35,9 @@ class Wga:
         year=2025,
         url="https://arxiv.org/abs/2502.19301",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "vision-language-lm"}
+    )
 
     beta: float = 1.0
     """How much less an unlikely token weighs; 0 is gradient ascent."""
