@@ -1,4 +1,4 @@
-"""At which layers can the answer still be read off the model's state by a linear probe?
+"""The layers at which a linear probe can still read the answer off the model's state.
 
 A model that answers wrongly may have lost what it knew, or only the way from knowing to saying. So
 look inside: take the state at the last token of a question, layer by layer, let a logistic
