@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from engram.core import Access, Finding, Paper, Run, Split, Target
-from engram.methods.measures.in_context_reintroduction.score import score_finding
+from engram.methods.measures.in_context_reintroduction.score import score_finding, warning_of
 from engram.parts.context_answers import Answers, answers
 from engram.parts.contexts import (
     AXIOMS,
@@ -95,7 +95,7 @@ class InContextReintroduction:
             control = splits.get("outsiders") if control is None else control
             split = self._sampled(split, name, run)
             able = list(self._control(target, control, run))
-            warning = _warning(able[1:])
+            warning = warning_of(able[1:])
             found = [each for each, _ in able]
             found += self._asked(target, split, run, warning)
         return tuple(each.tagged(method=METHOD, split=name) for each in found)
@@ -188,20 +188,6 @@ class InContextReintroduction:
             rng = run.stream(METHOD, whole)
             found = score_finding(whole, tuple(hits), owner, self.least_gap, rng)
             yield found.tagged(note="; ".join(filter(None, (found.note, warning))))
-
-
-def _warning(able: Sequence[tuple[Finding, float]]) -> str:
-    """What has to be said of every score, if the control was not passed."""
-    known = [(each.value, chance) for each, chance in able if each.value is not None]
-    if not known:
-        return "whether this model can learn from a prompt is not known: no control"
-    best, chance = max(known)
-    if best >= (1 + chance) / 2:
-        return ""
-    return (
-        f"given the definition, the model answers only {best:.3f} of the control (chance is "
-        f"{chance:.3g}): it hardly learns from prompts, so that a low score does not mean safe"
-    )
 
 
 def _concepts(split: Split) -> Int[np.ndarray, " n"]:
