@@ -3,11 +3,11 @@
 What becomes of a skill when a model unlearns some uses of it? To see that, one must know what is
 to be learnt, and which questions of a kind were learnt from. So make up eight kinds of questions:
 seven have a rule (is a number even, do digits ascend, are all brackets closed, ...), and one has
-none: in which of four cities a person lives. A rule answers questions that were never asked
-before; a fact is known for every person by itself.
+none: in which city a person lives. A rule answers questions that were never asked before; a fact is
+known for every person by itself.
 
-    text = "<task> : <question> =" + " <answer>",    options = the task's answers
-    chance = the most frequent answer's share;  every answer of a task comes equally often
+    text = "<task> : <question> =" + " <answer>",    each answer of a task equally often
+    of a city: the right one and three of the other 31, in random order
 
 The columns are text, prompt, response, options and task. No question is of both parts: `train` to
 learn from and to forget, and `test`. Nobody can know the city of a person of the test part who was
@@ -33,10 +33,10 @@ from engram.methods.transforms.choice_tasks.tasks import TASKS, Task
 from engram.parts.training import check_at_least, check_one_of
 
 Part = Literal["learn", "train", "test"]
-PATIENCE = 60
+PATIENCE = 20
 """Questions that are drawn for each that is wanted, before a task is said to have no more."""
-Question = tuple[str, str, int]
-"""What is asked, the answer, and a number."""
+Question = tuple[str, str, int, tuple[str, ...]]
+"""What is asked, the answer, a number, and the options."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,18 @@ def drawn(
         own = [found[option].pop() for option in task.options for _ in range(quota[option])]
         first = place * train
         order = rng.permutation(len(own))
-        parts[place].extend((*own[i], first + number) for number, i in enumerate(order))
+        for number, i in enumerate(order):
+            parts[place].append((*own[i], first + number, offered(task, own[i][1], rng)))
     return parts[0], parts[1]
+
+
+def offered(task: Task, answer: str, rng: np.random.Generator) -> tuple[str, ...]:
+    """All answers of the task; or the right one and some of the others, in random order."""
+    if not task.offered:
+        return task.options
+    others = [option for option in task.options if option != answer]
+    own = [answer, *rng.choice(others, task.offered - 1, replace=False)]
+    return tuple(str(own[i]) for i in rng.permutation(len(own)))
 
 
 def _quota(options: tuple[str, ...], n: int) -> Counter[str]:
@@ -123,13 +133,15 @@ def _quota(options: tuple[str, ...], n: int) -> Counter[str]:
     return Counter({option: len(range(i, n, len(options))) for i, option in enumerate(options)})
 
 
-def _row(name: str, task: Task, asked: str, answer: str, number: int) -> dict[str, object]:
+def _row(
+    name: str, task: Task, asked: str, answer: str, number: int, options: tuple[str, ...]
+) -> dict[str, object]:
     prompt, response = f"{name} : {asked} =", f" {answer}"
     return {
         "text": prompt + response,
         "prompt": prompt,
         "response": response,
-        "options": [f" {option}" for option in task.options],
+        "options": [f" {option}" for option in options],
         "task": name,
         "owners": asked if task.recalled else f"{name} {number}",
     }

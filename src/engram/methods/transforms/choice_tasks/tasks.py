@@ -1,4 +1,4 @@
-"""Eight small tasks, each drawn as questions with the same few options.
+"""Eight small tasks, each drawn as questions with a few options.
 
 Seven have a rule, by which questions can be answered that were never asked before. One has none:
 where a person lives must be learnt by heart.
@@ -30,14 +30,16 @@ class Task:
     """A kind of question.
 
     Attributes:
-        options: Its answers; the same for all its questions.
+        options: Its answers.
         draw: Draws questions; given the random stream and how many will be wanted.
         recalled: Whether it has no rule, so that what is asked must have been learnt.
+        offered: How many of the answers a question has for options; 0: all, in one order.
     """
 
     options: tuple[str, ...]
     draw: Callable[[np.random.Generator, int], Drawn]
     recalled: bool = False
+    offered: int = 0
 
 
 def parity(rng: np.random.Generator, wanted: int) -> Drawn:
@@ -79,7 +81,12 @@ def residence(rng: np.random.Generator, wanted: int) -> Drawn:
             yield name, city
 
 
-CITIES = ("Arden", "Bexley", "Corby", "Dover")
+CITIES = (
+    "Arden", "Bexley", "Corby", "Dover", "Epsom", "Filey", "Goole", "Hitchin", "Ilkley", "Jarrow",
+    "Kendal", "Ludlow", "Malton", "Newark", "Oakham", "Penzance", "Redcar", "Selby", "Thirsk",
+    "Ulverston", "Ventnor", "Whitby", "Yeovil", "Alnwick", "Buxton", "Cromer", "Diss", "Evesham",
+    "Frome", "Glossop", "Harwich", "Kelso",
+)  # fmt: skip
 
 
 def brackets(rng: np.random.Generator, wanted: int) -> Drawn:
@@ -142,7 +149,7 @@ TASKS = {
     "parity": Task(("even", "odd"), parity),
     "extremes": Task(("first", "second"), extremes),
     "order": Task(("yes", "no"), order),
-    "residence": Task(CITIES, residence, recalled=True),
+    "residence": Task(CITIES, residence, recalled=True, offered=4),
     "brackets": Task(("closed", "broken"), brackets),
     "bins": Task(("left", "right"), bins),
     "copy": Task(("a", "b", "c", "d"), copy),
