@@ -505,7 +505,7 @@ def test_answers_are_drawn_among_a_records_own_options_once():
 
 def test_until_chance_needs_options_and_a_share(pupil, run, split):
     target, asked = pupil
-    with pytest.raises(EngramError, match="until_chance is 2.0"):
+    with pytest.raises(EngramError, match=r"until_chance is 2\.0"):
         made("edits", "random-labels", until_chance=2.0)
     edit = made("edits", "random-labels", until_chance=0.02)
     bare = asked.only(["text", "prompt", "response"])
