@@ -314,7 +314,7 @@ STUDY = Study(
         },
     },
     tried="""\
-The claims and their bounds were written before anything was run, and have stayed. The language,
+The claims and their bounds stand as they were first written down, before the seeds were run. The language,
 the model and its training were changed until a model learnt to read definitions; what decided was
 the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
 
@@ -335,7 +335,7 @@ the accuracy on episodes that are kept aside, a control that has no fixed concep
   name. And a definition under another name stands beside definitions of permitted concepts, no
   longer beside those of other forbidden ones: in the run above the filter that knows names stopped
   all of these sessions for the names that stood beside, which says nothing of the renamed one.
-- The settings of the unlearners were not searched.
+- No search over the settings of the unlearners is on record.
 """,
     run=run,
 )  # fmt: skip
