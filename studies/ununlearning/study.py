@@ -314,9 +314,9 @@ STUDY = Study(
         },
     },
     tried="""\
-The claims and their bounds stand as they were first written down, before the seeds were run. The language,
-the model and its training were changed until a model learnt to read definitions; what decided was
-the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
+The claims and their bounds stand as they were first written down, before the seeds were run. The
+language, the model and its training were changed until a model learnt to read definitions; what
+decided was the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
 
 - From episodes alone no small model learnt to read in the time there is. Decoders of 2 to 4 layers,
   64 or 128 wide, with learnt or rotary positions, and bodies with short convolutions, given 1,000
