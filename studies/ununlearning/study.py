@@ -314,13 +314,13 @@ STUDY = Study(
         },
     },
     tried="""\
-The claims and their bounds stand as they were first written down, before the seeds were run. The
-language, the model and its training were changed until a model learnt to read definitions; what
-decided was the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
+The claims and their bounds stand as they were first written down, before the seeds were run. The language,
+the model and its training were changed until a model learnt to read definitions; what decided was
+the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
 
 - From episodes alone no small model learnt to read in the time there is. Decoders of 2 to 4 layers,
   64 or 128 wide, with learnt or rotary positions, and bodies with short convolutions, given 1,000
-  to 3,000 steps, found the right one of two to four definitions hardly more often than a guess
+  to 5,000 steps, found the right one of two to four definitions hardly more often than a guess
   among them would (at best in 0.6 of the questions, after 127 seconds). A single definition was
   always found: one that has nothing beside it need not be read, only copied.
 - A run of the whole study with such a model (convolutions, 3,000 steps of episodes; seed 1) ended
@@ -335,7 +335,16 @@ decided was the accuracy on episodes that are kept aside, a control that has no 
   name. And a definition under another name stands beside definitions of permitted concepts, no
   longer beside those of other forbidden ones: in the run above the filter that knows names stopped
   all of these sessions for the names that stood beside, which says nothing of the renamed one.
-- No search over the settings of the unlearners is on record.
+- The settings of the unlearners were not searched.
+
+What the claims do not say, and the measurements below do: the filter of the claim compares two
+models on what is written, so it stops nothing once the concept has another name, no more than names
+do; the likelihood ratio of what the original model would itself write leaves about 0.13 of the harm
+under every wording. Filters by classifier, by neighbours and by runs of words, made from the
+records as they were trained on, stop little of it, or block more benign sessions than the 0.02 that
+their thresholds were set to: each stands with its own false alarms. The question of an attempt is
+the record's own, and only what is put before it is worded otherwise; so filters that see the
+question do better here than against questions in other words.
 """,
     run=run,
 )  # fmt: skip

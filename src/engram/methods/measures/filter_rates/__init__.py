@@ -17,8 +17,8 @@ one of which knows what is forbidden and one of which never did:
 
 A model without the knowledge cannot tell what to stop: that takes the very model that is not to be
 asked. Filters are made from the forgotten records as they were trained on and from one half of
-the benign records, get their threshold on that half, and are judged on the other and on attempts,
-which are worded otherwise.
+the benign records, get their threshold on that half, and are judged on the other and on attempts:
+what is put before their questions is worded otherwise, while the questions are the records' own.
 
 Differs from the paper: 1. It asks for filters and says of none how it is made; these are ours.
 2. Names have no threshold: one is enough. 3. Ratios are per token, and what is less likely than a
