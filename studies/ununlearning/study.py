@@ -314,9 +314,9 @@ STUDY = Study(
         },
     },
     tried="""\
-The claims and their bounds stand as they were first written down, before the seeds were run. The language,
-the model and its training were changed until a model learnt to read definitions; what decided was
-the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
+The claims and their bounds stand as they were first written down, before the seeds were run. The
+language, the model and its training were changed until a model learnt to read definitions; what
+decided was the accuracy on episodes that are kept aside, a control that has no fixed concept in it.
 
 - From episodes alone no small model learnt to read in the time there is. Decoders of 2 to 4 layers,
   64 or 128 wide, with learnt or rotary positions, and bodies with short convolutions, given 1,000
@@ -335,7 +335,7 @@ the accuracy on episodes that are kept aside, a control that has no fixed concep
   name. And a definition under another name stands beside definitions of permitted concepts, no
   longer beside those of other forbidden ones: in the run above the filter that knows names stopped
   all of these sessions for the names that stood beside, which says nothing of the renamed one.
-- The settings of the unlearners were not searched.
+- No search over the settings of the unlearners is on record.
 
 What the claims do not say, and the measurements below do: the filter of the claim compares two
 models on what is written, so it stops nothing once the concept has another name, no more than names
