@@ -1,8 +1,5 @@
-"""Forgetting by random labels, and how it generalises: choices, probes, ratios, one at a time."""
+"""Tasks of multiple choice, random labels until chance, and probes of layers, end to end."""
 
-import json
-import math
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +16,9 @@ from engram.methods.edits.random_labels import random_answers
 from engram.methods.measures.choice_accuracy import lost
 from engram.methods.measures.layer_probing import by_task, random_weights
 from engram.methods.transforms.choice_tasks.tasks import CITIES, TASKS
-from engram.parts.choices import Choices, Offered, chance, confidence, right
+from engram.parts.choices import Choices, Offered, right
 from engram.parts.layer_states import layer_states, prompt_tokens
 from engram.parts.linear_probe import probe_hits
-from engram.stats.forgetting import forget_gap, forget_ratio, rank_correlation, total_variance
 
 ASKED = [
     ("Q: is two even? A:", " yes", ["yes", "no"], "number"),
@@ -53,46 +49,6 @@ def by_name(findings):
 # ---- options
 
 
-def by_hand(lm, prompt, option, logprobs_of):
-    """The sum over the tokens after the prompt, from the whole distribution at each."""
-    before = len(lm.tokenizer(prompt)["input_ids"])
-    ids, table = logprobs_of(lm, prompt + option)
-    own = table[np.arange(len(ids) - 1), ids[1:]]
-    return own[before - 1 :].sum(), len(ids) - before
-
-
-@pytest.mark.parametrize("per_token", [False, True])
-def test_options_are_scored_as_by_hand(lms, logprobs_of, per_token):
-    lm, split = lms[0], questions()
-    choices = Choices.of(split)
-    found = Offered.to(lm, choices).logprobs(per_token)
-    assert found.shape == (5, 3)
-    for row, (prompt, _, options, _) in enumerate(ASKED):
-        for place, option in enumerate(options):
-            total, tokens = by_hand(lm, prompt, f" {option}", logprobs_of)
-            assert found[row, place] == pytest.approx(total / (tokens if per_token else 1))
-        assert (found[row, len(options) :] == -np.inf).all()
-
-
-def test_options_of_one_token_are_read_once_and_scored_alike(logprobs_of):
-    split = made("transforms", "choice-tasks", train=4, test=2, tasks=("parity", "residence"))(
-        Split.of("none", text=[]), StreamsOnly()
-    )
-    lm = tiny(split.texts, seed=0, vocabulary=200, layers=1, width=16, heads=2, tokens="words",
-              context=32, spread=0.5)  # fmt: skip
-    lm.model.double()
-    choices = Choices.of(split)
-    offered = Offered.to(lm, choices)
-    assert offered._alike
-    assert not Offered.to(lm, Choices.of(questions()))._alike
-    found = offered.logprobs()
-    with torch.no_grad():
-        apart = offered._apart()
-    np.testing.assert_allclose(found[offered.asked, offered.place], apart, atol=1e-9)
-    total, _ = by_hand(lm, choices.prompts[5], choices.options[5][1], logprobs_of)
-    assert found[5, 1] == pytest.approx(total)
-
-
 class StreamsOnly:
     """Named randomness, and nothing else."""
 
@@ -108,33 +64,6 @@ class StreamsOnly:
     records = target = log = progress = nothing
 
 
-def test_accuracy_and_chance_are_those_counted_by_hand(target, run, logprobs_of):
-    split = questions()
-    found = by_name(made("measures", "choice-accuracy")(target, {"asked": split}, run))
-    hits = []
-    for prompt, answer, options, _ in ASKED:
-        scores = [by_hand(target.model, prompt, f" {o}", logprobs_of)[0] for o in options]
-        hits.append(options[int(np.argmax(scores))] == answer.strip())
-    assert found["choice accuracy"] == pytest.approx(np.mean(hits))
-    assert found["choice accuracy, number"] == pytest.approx(np.mean(hits[:2]))
-    assert found["choice accuracy, place"] == pytest.approx(np.mean(hits[2:]))
-    assert found["chance, number"] == 0.5
-    assert found["chance, place"] == pytest.approx(2 / 3)  # "town" is right twice
-    assert found["chance"] == pytest.approx((2 * 0.5 + 3 * 2 / 3) / 5)
-
-
-def test_chance_is_the_better_of_two_blind_guesses():
-    assert chance(["a", "b", "a", "a"], [["a", "b"]] * 4) == 0.75
-    assert chance(["a", "b", "c", "d"], [["a", "b"], ["b", "c"], ["c", "d"], ["d", "a"]]) == 0.5
-
-
-def test_confidence_is_the_share_of_the_likeliest_option():
-    logprobs = np.log([[0.3, 0.1, 0.0001], [0.2, 0.2, 1e-9]])
-    logprobs[:, 2] = -np.inf
-    np.testing.assert_allclose(confidence(logprobs), [0.75, 0.5])
-    assert right(logprobs, np.array([0, 1])).tolist() == [True, False]
-
-
 def test_without_a_text_prompt_and_answer_stand_on_lines_of_their_own():
     split = Split.of("bare", prompt=["even?"], response=["yes"], options=[["no", "yes"]])
     choices = Choices.of(split)
@@ -145,12 +74,7 @@ def test_without_a_text_prompt_and_answer_stand_on_lines_of_their_own():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([["yes"]], "has 1 option"),
-        ([[]], "has 0 options"),
         ([None], "holds null, not lists"),
-        ([["yes", "yes"]], "comes twice"),
-        ([["yes", " "]], "is empty"),
-        ([["no", "never"]], "'yes', which is none of its options"),
         (["yes, no"], "holds string, not lists"),
         ([[1, 2]], "holds list<.*int64>, not lists"),
     ],
@@ -162,60 +86,7 @@ def test_options_that_leave_no_choice_are_refused(options, message):
     assert caught.value.hint
 
 
-def test_records_without_options_are_refused_or_not_measured(target, run, split):
-    bare = Split.of("bare", prompt=["even?"], response=["yes"])
-    with pytest.raises(EngramError, match="no column 'options'"):
-        Choices.of(bare)
-    for name in ("choice-accuracy", "forget-predictors"):
-        (found,) = made("measures", name)(target, {"texts": split}, run)
-        assert found.value is None
-        assert "options" in found.note
-
-
-def test_an_option_that_melts_into_its_prompt_is_refused(lms):
-    """Where no token begins after the prompt, there is nothing to score."""
-    choices = Choices(["a lett"], [["er", "ers"]], np.array([0]), [""])
-    tokens = lms[0].tokenizer.tokenize("a letter")
-    assert tokens[-1].endswith("letter")
-    with pytest.raises(EngramError, match="option 'er' of question 1 has no token"):
-        Offered.to(lms[0], choices)
-
-
 # ---- ratios
-
-
-def test_forget_ratio_by_hand():
-    assert forget_gap(0.9, 0.6) == pytest.approx(0.3)
-    assert forget_ratio(0.9, 0.6, 0.5) == pytest.approx(0.75)
-    assert forget_ratio(1.0, 0.25, 0.25) == 1
-    assert forget_ratio(0.8, 0.8, 0.5) == 0
-    assert forget_ratio(0.9, 0.4, 0.5) == pytest.approx(1.25)
-    assert forget_ratio(0.9, 1.0, 0.5) == pytest.approx(-0.25)
-
-
-def test_forget_ratio_is_not_a_number_where_there_was_no_skill():
-    assert math.isnan(forget_ratio(0.54, 0.5, 0.5))
-    assert forget_ratio(0.55, 0.5, 0.5) == pytest.approx(1)
-    with pytest.raises(EngramError, match="'before' is 90"):
-        forget_ratio(90.0, 60.0, 50.0)
-
-
-def test_rank_correlation_is_scipys_and_leaves_nan_out():
-    from scipy.stats import spearmanr
-
-    x, y = np.array([1.0, 4, 2, 2, 9, np.nan, 3]), np.array([2.0, 3, 1, 5, 8, 4, np.nan])
-    found = rank_correlation(x, y, "r", stream(0, "r"))
-    assert found.value == pytest.approx(spearmanr(x[:5], y[:5]).statistic)
-    assert (found.n, found.low <= found.value <= found.high) == (5, True)
-    assert rank_correlation(x[:2], y[:2], "r", stream(0, "r")).value is None
-    assert rank_correlation(np.ones(5), y[:5], "r", stream(0, "r")).value is None
-
-
-def test_total_variance_by_hand():
-    states = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
-    assert total_variance(states) == pytest.approx(1)
-    assert total_variance(states + 10) == pytest.approx(1 / 201)
-    assert total_variance(np.ones((3, 2))) == 0
 
 
 def test_gap_and_ratio_carry_the_interval_of_the_accuracy_after(target, base, run, lms):
@@ -235,49 +106,12 @@ def test_gap_and_ratio_carry_the_interval_of_the_accuracy_after(target, base, ru
 # ---- layers
 
 
-def test_states_are_those_of_each_prompt_alone(lms):
-    lm = lms[0]
-    prompts = ["one two", "A short one.", "one two three four five six seven eight " * 3]
-    found = layer_states(lm, prompts)
-    assert (found.shape, found.dtype) == ((3, 3, 32), np.float32)
-    for row, prompt in enumerate(prompts):
-        with torch.no_grad():
-            ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]])
-            states = lm.model(ids, output_hidden_states=True).hidden_states
-        for layer in range(3):
-            np.testing.assert_allclose(found[layer, row], states[layer][0, -1], atol=1e-5)
-
-
 def test_of_a_long_prompt_the_end_is_read_and_an_empty_one_begins(lms):
     long = "one two three " * 200
     assert len(prompt_tokens(lms[0], [long])[0]) == lms[0].context
     assert len(prompt_tokens(lms[0], [""])[0]) == 1
     with pytest.raises(EngramError, match="no prompts"):
         layer_states(lms[0], [])
-
-
-def test_probes_are_what_scikit_learn_gives():
-    rng = stream(0, "probe")
-    labels = rng.integers(3, size=90)
-    states = rng.normal(size=(2, 90, 6)).astype(np.float32) * 5 + 3
-    states[1] += 20 * np.eye(6)[labels]
-    hits = probe_hits(states[:, :60], labels[:60], states[:, 60:], labels[60:])
-    for layer in range(2):
-        scale = StandardScaler().fit(states[layer, :60].astype(np.float64))
-        probe = LogisticRegression(max_iter=500).fit(
-            scale.transform(states[layer, :60]), labels[:60]
-        )
-        said = probe.predict(scale.transform(states[layer, 60:]))
-        assert (hits[layer] == (said == labels[60:])).all()
-    assert hits[1].mean() > 0.7 > hits[0].mean()
-
-
-def test_probes_take_words_and_miss_what_they_never_saw():
-    states = np.array([[[0.0], [0.1], [5.0], [5.1]]], np.float32)
-    said = probe_hits(states, ["no", "no", "yes", "yes"], states, ["no", "maybe", "yes", "no"])
-    assert said.tolist() == [[True, False, True, False]]
-    alone = probe_hits(states, ["no"] * 4, states, ["no", "yes", "no", "no"])
-    assert alone.tolist() == [[True, False, True, True]]
 
 
 @pytest.mark.parametrize(
@@ -334,21 +168,6 @@ def test_random_weights_keep_the_shape_and_nothing_else(lms):
     assert not torch.equal(a, b)
     assert torch.equal(b, c)
     assert isinstance(fresh, LanguageModel)
-
-
-def test_predictors_are_what_their_parts_give(target, run):
-    split = questions()
-    found = by_name(made("measures", "forget-predictors")(target, {"asked": split}, run))
-    choices = Choices.of(split)
-    logprobs = Offered.to(target.model, choices).logprobs()
-    p = np.exp(logprobs)
-    assert found["confidence"] == pytest.approx((p.max(1) / p.sum(1)).mean())
-    states = layer_states(target.model, choices.prompts)[-1][2:].astype(np.float64)
-    covariance = np.cov(states.T, bias=True)
-    expected = np.trace(covariance) / (states**2).sum(1).mean()
-    assert found["total variance, place"] == pytest.approx(expected)
-    wrong = 1 - right(logprobs, choices.truth)[:2].mean()
-    assert found["difficulty, number"] == pytest.approx(wrong)
 
 
 # ---- tasks
@@ -490,7 +309,7 @@ def test_random_labels_stop_at_chance(pupil, run):
 
 
 def test_answers_are_drawn_among_a_records_own_options_once():
-    split = questions(ASKED * 1, "q")
+    split = questions()
     choices = Choices.of(split)
     drawn = [random_answers(split, choices, stream(7, "labels")) for _ in range(2)]
     assert drawn[0] == drawn[1]
@@ -514,9 +333,5 @@ def test_until_chance_needs_options_and_a_share(pupil, run, split):
 
 
 def test_without_until_chance_random_labels_configure_as_before():
-    fields = json.loads(json.dumps(made("edits", "random-labels").__dict__))
-    assert fields["until_chance"] is None
-    assert fields["keep_weight"] == 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert fields["steps"] == 80
+    edit = made("edits", "random-labels")
+    assert (edit.until_chance, edit.stop_at, edit.keep_weight, edit.steps) == (None, None, 1.0, 80)
