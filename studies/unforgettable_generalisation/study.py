@@ -74,7 +74,8 @@ def questions(settings: Mapping[str, Any], run: EngineRun) -> dict[str, Split]:
     method = catalog.find("transforms", "choice-tasks").load()
     nothing = Split.of("nothing", text=[])
     parts = ("learn", "train", "test")
-    return {part: method(part=part, **settings["tasks"])(nothing, run) for part in parts}
+    fields = {**settings["tasks"], "tasks": tuple(settings["tasks"].get("tasks", ()))}
+    return {part: method(part=part, **fields)(nothing, run) for part in parts}
 
 
 def learnt(learn: Split, settings: Mapping[str, Any], run: EngineRun) -> tuple[Target, Target]:
