@@ -59,8 +59,10 @@ def rank_correlation(
     kept = np.isfinite(x) & np.isfinite(y)
     x, y = np.asarray(x, np.float64)[kept], np.asarray(y, np.float64)[kept]
     n = len(x)
-    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Finding.missing(name, f"{n} pairs of different numbers are too few", n)
+    if n < 3:
+        return Finding.missing(name, f"three pairs are needed, but there are {n}", n)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Finding.missing(name, "one side has no order: its numbers are all alike", n)
     value = _spearman(x, y)
     drawn = [_spearman(x[pick], y[pick]) for pick in rng.integers(n, size=(resamples, n))]
     known = [each for each in drawn if not math.isnan(each)]
