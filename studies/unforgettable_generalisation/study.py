@@ -210,8 +210,8 @@ STUDY = Study(
         ),
         Claim(
             "On questions that were not forgotten it depends on the task how much is lost: forget "
-            "ratios are at least 0.4 apart (undecided at the three seeds that were planned; two were "
-            "added after that was seen, so read the verdict with care)",
+            "ratios are at least 0.4 apart (undecided at the three seeds that were planned; two "
+            "were added after that was seen, so read the verdict with care)",
             where="the main finding",
             test=at_least(RANGE, 0.4),
             paper_value="from none to all; figures only",

@@ -73,7 +73,7 @@ def test_after_another_edit_it_is_still_the_recipe_that_counts(story):
 
 
 def test_the_method_is_told_where_to_stop(story):
-    target, run, known, _ = story
+    target, _, known, _ = story
     # As an unlearner sees them: each record closes with the end token, which an audit leaves out.
     examples = FAMILY.examples(target.model, known.held_out, end=True)
     nll = examples.nll(np.arange(len(examples.counts))).detach().numpy()
