@@ -175,7 +175,7 @@ def judged(
     else:
         method = catalog.find("edits", name).load()(**fields)
         if getattr(method, "stop_at", 0.0) is None:
-            unseen = mean_loss(FAMILY, sides.before.model, world["outsiders"])
+            unseen = mean_loss(sides.before, FAMILY, world["outsiders"], run)
             method = replace(method, stop_at=unseen)
         target = edit(method, sides.before, world["kept"], world["forget"], run)
     measure = catalog.find("measures", "residual-knowledge").load()(

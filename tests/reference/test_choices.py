@@ -151,7 +151,7 @@ def test_records_without_options(target, run):
 
 
 def test_options_that_are_no_lists_are_refused():
-    with pytest.raises(EngramError, match="not lists of texts"):
+    with pytest.raises(EngramError, match="not lists of strings"):
         Choices.of(asked(options=["yes or no"] * 6))
 
 

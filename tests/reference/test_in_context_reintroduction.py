@@ -25,7 +25,7 @@ from engram.parts.contexts import (
     one_text,
 )
 from engram.parts.guards import Guard
-from engram.parts.refusals import REFUSALS, is_refusal
+from engram.parts.refusals import REFUSALS, begins_with_refusal
 
 
 def concepts(n=6, **columns):
@@ -252,10 +252,10 @@ def test_what_counts_as_the_answer():
 
 
 def test_refusals_are_known_by_their_first_words():
-    assert all(is_refusal(f" {refusal.upper()} And so on") for refusal in REFUSALS)
-    assert is_refusal("No!", "No.")
-    assert not is_refusal("Nothing", "No.")
-    assert not is_refusal("", "")
+    assert all(begins_with_refusal(f" {refusal.upper()} And so on") for refusal in REFUSALS)
+    assert begins_with_refusal("No!", "No.")
+    assert not begins_with_refusal("Nothing", "No.")
+    assert not begins_with_refusal("", "")
 
 
 def test_behind_a_guard_the_model_still_knows(by_heart, run):

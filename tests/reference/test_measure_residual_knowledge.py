@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from engram.core import EngramError, Split, Target, stream
 from engram.methods.measures.residual_knowledge import ResidualKnowledge
 from engram.parts.guards import Guard
+from engram.parts.layer_states import states_after
 from engram.parts.residual import answer_scores, asked_of, lens_ranks, relearnt, rounded
+from engram.parts.residual.asking import heads_of
 from engram.parts.residual.distance import DISTANCE
-from engram.parts.residual.probes import guessed, states_before
 from engram.parts.residual.rounding import to_nearest
 from engram.stats.residual import (
     Part,
@@ -191,7 +192,7 @@ class TestParts:
     def test_the_lens_of_the_last_layer_is_the_model_itself(self, make_lm, asked):
         lm = make_lm(3)
         questions = asked_of(asked, 8, stream(0)).questions
-        states = states_before(lm, questions.prompts, questions.right)
+        states = states_after(lm, heads_of(lm, asked_of(asked, 8, stream(0)))[0])
         assert states.shape[:2] == (3, 8)
         wanted = np.arange(8) + 5
         found = lens_ranks(lm.model, states, wanted)
@@ -211,17 +212,6 @@ class TestParts:
             )
             rank = 1 + int((middle > middle[wanted[row]]).sum())
             assert found[1, row] == pytest.approx(1 / rank)
-
-    def test_probes_find_what_is_linear_and_no_more(self):
-        rng = np.random.default_rng(0)
-        labels = rng.integers(0, 3, 60)
-        clear = np.eye(3)[labels] + 0.1 * rng.normal(size=(60, 3))
-        noise = rng.normal(size=(60, 3))
-        states = np.stack([clear, noise])
-        found = guessed(states[:, :40], labels[:40], states[:, 40:])
-        hits = (found == labels[40:]).mean(1)
-        assert hits[0] == 1.0
-        assert hits[1] < 0.7
 
     def test_rounding_by_hand(self):
         weight = torch.tensor([[0.7, -0.26, 0.1], [14.0, 3.0, -1.1]])

@@ -1,7 +1,7 @@
 """`engram forget`: a deletion request, one method or many, or two exported logs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from engram.engine.answer_logs import judge_logs
 from engram.engine.auto_forget import CHANCE, HELD_OUT, KEPT, Attempt, choose_unlearner
 from engram.engine.forget import retrain_without
 from engram.engine.forget_compare import compare_unlearners, suited
+from engram.engine.forget_evidence import suits_residual
 from engram.stats.residual import REMOVED, SUMMARIES
 
 
@@ -79,7 +80,7 @@ def forget(args: list[str]) -> int:
             hint="a policy chooses between methods: --method auto",
         )
     limits = read_policy(options.policy) if options.policy else FORGETTING
-    if options.compare and options != replace(options, method=ForgetOptions.method):
+    if options.compare and options.method != ForgetOptions.method:
         raise EngramError(
             f"--compare and --method {options.method} are both given",
             hint="--compare tries several methods; ask for one of them afterwards",
@@ -95,13 +96,11 @@ def forget(args: list[str]) -> int:
         return _compare(options, target, known, records, run)
     attempts: tuple[Attempt, ...] = ()
     if method is None:
-        if (
-            options.policy is None
-            and target.family in catalog.find("measures", "residual-knowledge").load().families
-        ):
+        if options.policy is None and suits_residual(target):
             limits = [*limits, SUPPRESSED]
-        gone = set(records.ids)
-        never = retrain_without(target, known, gone, run) if options.retrain else None
+        never = None
+        if options.retrain:  # the evidence needs it anyway
+            never = retrain_without(target, known, set(records.ids), run)
         method, attempts = choose_unlearner(
             target, known, records, run, lambda found: failing(limits, found), never
         )

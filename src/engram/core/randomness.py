@@ -42,7 +42,15 @@ def torch_seeded(seed: int, *path: str | int) -> Iterator[None]:
     """
     import torch
 
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed_of(seed, *path) % 2**63)
+    number = seed_of(seed, *path) % 2**63
+    if not torch.cuda.is_available():  # every step of a training comes here: the short way
+        state = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(number)
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(state)
+        return
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+        torch.manual_seed(number)
         yield

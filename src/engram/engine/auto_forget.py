@@ -15,7 +15,7 @@ import numpy as np
 
 from engram import catalog, stats
 from engram.core import DivergedError, EngramError, Finding, Split, Target
-from engram.engine.forget import calibrated, scorable, two_sided
+from engram.engine.forget import calibrated, kept, scorable, two_sided
 from engram.engine.forget_evidence import residual_of
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
@@ -57,14 +57,13 @@ def choose_unlearner(
     The models are made in the store, where `forget` finds them again. `never` is a model trained
     without the records, if there is one.
     """
-    gone = set(records.ids)
-    keep = known.trained.where([i not in gone for i in known.trained.ids], name="keep")
+    keep = kept(target, known, records)
     attempts: list[Attempt] = []
     for name in ORDER:
         method = catalog.find("edits", name).load()()
         if target.family not in method.families:
             continue
-        method = calibrated(method, target, known)
+        method = calibrated(method, target, known, run)
         try:
             edited = edit(method, target, keep, records, run)
         except DivergedError as problem:

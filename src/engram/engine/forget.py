@@ -23,8 +23,9 @@ from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.unlearning import mean_loss
 from engram.report.certificate import certificate
 from engram.report.certificate import write as write_certificate
+from engram.stats.residual import GONE, KEPT, MOST, REMOVED, SUMMARIES, UNKNOWN
 from engram.stats.residual import NAME as FORGETTING
-from engram.stats.residual import REMOVED, SUMMARIES
+from engram.stats.residual import verdict as verdict_of
 from engram.store import run_id
 from engram.store.deletions import Entry
 
@@ -92,7 +93,7 @@ def forget(
         if not branch:
             check_unbranched(asked, target, run.root)
         request = _Request(target, known, records, kept(target, known, records), method)
-        request = replace(request, method=calibrated(method, target, known))
+        request = replace(request, method=calibrated(method, target, known, run))
         edited = edit(request.method, target, request.keep, records, run, out=out)
         models = {BEFORE: target, AFTER: edited}
         if retrain:
@@ -193,7 +194,7 @@ def _audit(name: str, model: Target, request: _Request, run: EngineRun, battery:
     )
 
 
-def calibrated(method: Any, target: Target, known: Known) -> Any:
+def calibrated(method: Any, target: Target, known: Known, run: EngineRun) -> Any:
     """The method, told where to stop: at the loss of records that the target never saw.
 
     Beyond it the forgotten records would stand out by their absence. Only one number, the mean
@@ -204,7 +205,7 @@ def calibrated(method: Any, target: Target, known: Known) -> Any:
     if getattr(method, "stop_at", 0.0) is not None or not len(unseen):
         return method
     family = families.find(target.family)
-    return replace(method, stop_at=mean_loss(family, target.model, unseen))
+    return replace(method, stop_at=mean_loss(target, family, unseen, run))
 
 
 def scorable(split: Split, target: Target) -> Split:
@@ -385,21 +386,22 @@ def with_residual(verdict: dict[str, str], rows: list[dict[str, Any]]) -> dict[s
     index, forgetting = found.get(INDEX), found.get(FORGETTING)
     if index is None or forgetting is None:
         return verdict
-    if index["value"] is None or forgetting["value"] is None:
+    kind = verdict_of(forgetting["value"], index["value"])
+    if kind == UNKNOWN:
         says = f"Whether it is removed or only suppressed cannot be told: {index['note']}."
         return {**verdict, "sentence": f"{verdict['sentence']} {says}"}
-    kind, _, most = index["note"].partition("; the most was found by: ")
     numbers = f"suppression index {index['value']:.2f} [{index['low']:.2f}, {index['high']:.2f}]"
     level = verdict["level"]
-    if kind == "not forgotten":
+    if kind == KEPT:
         level = "leak"
         says = f"Asked about them, it still answers {100 * (1 - forgetting['value']):.0f} % of "
         says += "what it had learnt from them."
-    elif kind == "removed":
+    elif kind == GONE:
         says = f"Looked for in other ways it is gone: removed ({numbers})."
     else:
         surely = index["low"] > REMOVED
         level = "leak" if surely else level
+        most = index["note"].partition(MOST)[2]
         says = f"It is suppressed, not removed: the most is brought back by {most} ({numbers})."
         if not surely:
             says = "So few records cannot tell whether it is removed or only suppressed "

@@ -5,6 +5,7 @@ without the records are asked the same questions. Nothing is deleted by it: the 
 the deletion ledger is not written to.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from engram.core import DivergedError, EngramError, Split, Target, nearest
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.forget import (
     BEFORE,
+    FORGETTING,
     INDEX,
     NEVER,
     calibrated,
@@ -22,11 +24,13 @@ from engram.engine.forget import (
     kept,
     retrain_without,
 )
+from engram.engine.forget_evidence import BY_DEFINITION
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.targets import now
-from engram.engine.train import edit
-from engram.store import run_id
+from engram.engine.train import BusyError, edit
+from engram.stats.residual import GONE, HIDDEN, KEPT, verdict
+from engram.store import DiskFullError, run_id
 
 ALL, EXACT = "all", "retrain"
 SHOWN = (
@@ -74,12 +78,10 @@ def _short(cell: Mapping[str, Any]) -> str:
 
 
 def _says(rows: Mapping[str, Any], place: int) -> str:
-    if INDEX not in rows:
+    """The verdict on one model; "" where there is none to give."""
+    if INDEX not in rows or rows[INDEX][place]["note"] == BY_DEFINITION:
         return ""
-    cell = rows[INDEX][place]
-    if cell["value"] is None:
-        return "unknown"
-    return "" if cell["note"] == "by definition" else cell["note"].partition(";")[0]
+    return verdict(rows[FORGETTING][place]["value"], rows[INDEX][place]["value"])
 
 
 def suited(target: Target, wanted: Sequence[str]) -> dict[str, Any]:
@@ -147,7 +149,10 @@ def compare_unlearners(
     for done, (name, method) in enumerate(methods.items()):
         run.progress(done, len(methods), f"unlearners: {name}")
         try:
-            models[name] = edit(calibrated(method, target, known), target, keep, records, run)
+            ready = calibrated(method, target, known, run)
+            models[name] = edit(ready, target, keep, records, run)
+        except (BusyError, DiskFullError):
+            raise
         except EngramError as problem:
             # What a method cannot do is a line of the table; it must not lose the others.
             kind = "diverged" if isinstance(problem, DivergedError) else "could not be applied"
@@ -183,7 +188,7 @@ def _story(
         seed=run.seed,
         code=__version__,
     )
-    folder = out or run.root / number
+    started, folder = time.monotonic(), out or run.root / number
     if found := found_run(folder, number, run.root):
         return AuditRun(folder, found)
     before = audit(
@@ -201,7 +206,7 @@ def _story(
         "method": "forget",
         "id": number,
         "created": now(),
-        "seconds": 0.0,
+        "seconds": round(time.monotonic() - started, 2),
         "title": title or f"{len(models) - 2} ways to forget {len(records)} records",
         "lead": f"{target.name} was made to forget {len(records)} records in {len(models) - 2} "
         "ways. A way is good where its model cannot be told from the one that never saw them.",
@@ -216,24 +221,19 @@ def _story(
 
 def _best(rows: list[dict[str, Any]], columns: Sequence[str]) -> dict[str, str]:
     """Which methods removed what was forgotten, in one sentence."""
-    cells = {row["name"]: row["cells"] for row in rows}
-    if INDEX not in cells:
+    by_name = {row["name"]: row["cells"] for row in rows}
+    if INDEX not in by_name:
         return {
             "level": "unknown",
             "sentence": "For this family of models it is not known how to tell removal from "
             "suppression; the table shows what is known.",
         }
     says: dict[str, list[str]] = {}
-    for name, cell in zip(columns, cells[INDEX], strict=True):
-        if name not in (BEFORE, NEVER):
-            kind = "unknown" if cell["value"] is None else cell["note"].partition(";")[0]
+    for place, name in enumerate(columns):
+        if kind := _says(by_name, place):
             says.setdefault(kind, []).append(name)
-    parts = [
-        f"{kind} by {', '.join(says[kind])}"
-        for kind in ("removed", "suppressed", "not forgotten")
-        if kind in says
-    ]
-    level = "no leak found" if "removed" in says else "leak" if parts else "unknown"
+    parts = [f"{kind} by {', '.join(says[kind])}" for kind in (GONE, HIDDEN, KEPT) if kind in says]
+    level = "no leak found" if GONE in says else "leak" if parts else "unknown"
     told = "; ".join(parts) or "nothing can be said of any method"
     return {"level": level, "sentence": f"What these records taught is {told}."}
 

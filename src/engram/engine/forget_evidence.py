@@ -16,6 +16,7 @@ from engram import catalog, families, stats
 from engram.core import Finding, Split, Target
 from engram.engine.run import EngineRun
 from engram.engine.targets import trace_of
+from engram.parts.residual.distance import DISTANCE
 from engram.store import TARGET, read_json
 
 NEIGHBOURS = 32
@@ -23,6 +24,8 @@ NEIGHBOURS = 32
 ALIKE = 4096
 """The most kept records among which neighbours are looked for."""
 Cells = list[Finding]
+BY_DEFINITION = "by definition"
+"""What is said of the two ends of a scale."""
 
 
 def more_rows(
@@ -106,28 +109,33 @@ def _residual(
     never: str,
 ) -> list[Cells]:
     """What is left of the forgotten beside answers: 0 as in a model that never saw them."""
-    made: dict[str, list[Finding]] = {}
-    for name, model in models.items():
-        if name not in (before, never):
-            made[name] = residual_of(model, models[before], models.get(never), sides, run)
-    if not all(made.values()):
+    if not suits_residual(models[before]):
         return []
-    first = next(iter(made.values()), [])
-    rows = []
-    for place, finding in enumerate(first):
-        n, up = finding.n, finding.better == "higher"
-        known = {before: float(not up), never: float(up)}
-        rows.append(
-            [
-                made[name][place]
-                if name in made
-                else replace(
-                    finding, value=known[name], low=known[name], high=known[name], n=n
-                ).tagged(note="by definition")
-                for name in models
-            ]
-        )
-    return rows
+    made = {
+        name: residual_of(model, models[before], models.get(never), sides, run)
+        for name, model in models.items()
+        if name not in (before, never)
+    }
+    rows = list(zip(*made.values(), strict=True))  # one finding a model in each
+    return [
+        [
+            row[list(made).index(name)] if name in made else _by_definition(row[0], name == before)
+            for name in models
+        ]
+        for row in rows
+    ]
+
+
+def _by_definition(like: Finding, before: bool) -> Finding:
+    """What the scale itself is made of: the model before has forgotten nothing and holds all."""
+    value = float(before != (like.better == "higher"))
+    found = Finding.exact(like.name, value, like.n, like.unit)
+    return found.tagged(note=BY_DEFINITION, better=like.better)
+
+
+def suits_residual(target: Target) -> bool:
+    """Whether the residual-knowledge battery is for a target's family."""
+    return target.family in catalog.find("measures", "residual-knowledge").load().families
 
 
 def residual_of(
@@ -142,13 +150,12 @@ def residual_of(
         sides: "forgotten", "members" (the kept) and "outsiders".
         run: Seed, device, store.
     """
-    kind = catalog.find("measures", "residual-knowledge").load()
-    if target.family not in kind.families or before.folder is None:
+    if not suits_residual(target):
         return []
-    measure = kind(
-        original=str(before.folder), retrained=str(never.folder) if never and never.folder else ""
+    measure = catalog.find("measures", "residual-knowledge").load()(
+        original=str(before.folder), retrained=str(never.folder) if never else ""
     )
-    return [f for f in measure(target, sides, run) if f.name != "distance of the weights"]
+    return [f for f in measure(target, sides, run) if f.name != DISTANCE]
 
 
 def _neighbours(

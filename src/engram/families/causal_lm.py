@@ -31,18 +31,17 @@ from engram.parts.byte_pairs import byte_pairs
 from engram.parts.fingerprints import arrays_fingerprint
 from engram.parts.guards import AnyGuard, GuardedWriter
 from engram.parts.learnt_guards import guard_of
+from engram.parts.perplexities import perplexity_and_loss
 from engram.parts.published_model import (
     context_of,
     describe_published,
     open_published,
     published_fingerprint,
 )
-from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
 from engram.parts.token_examples import TokenExamples, encoded
 from engram.parts.whole_words import whole_words
 from engram.parts.writing import Writer
-from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END, UNKNOWN = "<|pad|>", "<|begin|>", "<|end|>", "<|unknown|>"
 SPECIAL = (PAD, BEGIN, END)
@@ -181,16 +180,7 @@ class CausalLm:
     ) -> tuple[Finding, ...]:
         """Perplexity over all tokens, and the mean loss of a record."""
         nll, counts = self.totals(model, split)
-        scored = counts > 0
-        if scored.sum() < 2:
-            reason = "fewer than two records have tokens that the model scores"
-            return (Finding.missing("perplexity", reason, int(scored.sum())),)
-        nll, lengths = nll[scored], counts[scored].astype(np.float64)
-        low, high = np.exp(ratio_interval(nll, lengths, rng))
-        value = float(np.exp(nll.sum() / lengths.sum()))
-        perplexity = Finding("perplexity", value, float(low), float(high), len(nll))
-        loss = mean_finding(nll / lengths, "loss", "nats/token", rng)
-        return perplexity.tagged(better="lower"), loss.tagged(better="lower")
+        return perplexity_and_loss(nll / np.maximum(counts, 1), counts, rng)
 
     def sampler(
         self, model: LanguageModel, temperature: float, progress: Callable[[int, int, str], None]

@@ -29,6 +29,7 @@ from engram.core import SCORED, TOO_SHORT, EngramError, Finding, Split, torch_se
 from engram.parts.byte_pairs import byte_pairs
 from engram.parts.masked_examples import MaskedExamples
 from engram.parts.masking import Windows, single_masks, window_masks, windows_of
+from engram.parts.perplexities import perplexity_and_loss
 from engram.parts.published_model import (
     context_of,
     describe_published,
@@ -36,9 +37,7 @@ from engram.parts.published_model import (
     published_fingerprint,
     save_published,
 )
-from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_texts, secret_sentences, words_replaced
-from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END, MASK = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL = (PAD, BEGIN, END, MASK)
@@ -248,18 +247,13 @@ class MaskedLm:
         self, model: MaskedLanguageModel, split: Split, rng: np.random.Generator
     ) -> tuple[Finding, ...]:
         """Perplexity of hidden tokens, each record counting by its length, and the mean loss."""
-        lengths = self.windows(model, split).per_record().astype(np.float64)
-        losses, scored = self.losses(model, split), lengths > 0
-        if scored.sum() < 2:
-            reason = "fewer than two records have tokens that can be masked"
-            return (Finding.missing("masked perplexity", reason, int(scored.sum())),)
-        losses, lengths = losses[scored], lengths[scored]
-        low, high = np.exp(ratio_interval(losses * lengths, lengths, rng))
-        value = float(np.exp((losses * lengths).sum() / lengths.sum()))
-        low, high = min(float(low), value), max(float(high), value)
-        perplexity = Finding("masked perplexity", value, low, high, len(losses))
-        loss = mean_finding(losses, "loss", "nats/token", rng)
-        return perplexity.tagged(better="lower"), loss.tagged(better="lower")
+        return perplexity_and_loss(
+            self.losses(model, split),
+            self.windows(model, split).per_record(),
+            rng,
+            name="masked perplexity",
+            lacking="fewer than two records have tokens that can be masked",
+        )
 
     def perturb(self, split: Split, strength: float, rng: np.random.Generator) -> Split:
         """Replace a share of the words of each record by words of the other records.

@@ -29,6 +29,7 @@ from engram.parts.image_examples import (
     tokenised,
 )
 from engram.parts.images import image_columns, images_of, jittered
+from engram.parts.perplexities import perplexity_and_loss
 from engram.parts.picture_answers import written
 from engram.parts.picture_processors import (
     PictureProcessor,
@@ -43,11 +44,9 @@ from engram.parts.published_model import (
     published_fingerprint,
     quiet,
 )
-from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.text_records import check_share
 from engram.parts.vision_layout import vision_parameters
 from engram.parts.whole_words import whole_words
-from engram.stats.intervals import mean_finding
 
 PAD, BEGIN, END, UNKNOWN, MARK = "<|pad|>", "<|begin|>", "<|end|>", "<|unknown|>", "<image>"
 SPECIAL = (PAD, BEGIN, END, UNKNOWN, MARK)
@@ -179,17 +178,8 @@ class VisionLanguageLm:
     ) -> tuple[Finding, ...]:
         """Perplexity over all answer tokens, and the mean loss of a record."""
         said = self.logprobs(model, split)
-        scored = said.lengths > 0
-        if scored.sum() < 2:
-            reason = "fewer than two records have an answer that the model scores"
-            return (Finding.missing("perplexity", reason, int(scored.sum())),)
-        lengths = said.lengths[scored].astype(np.float64)
-        nll = said.losses()[scored] * lengths
-        low, high = np.exp(ratio_interval(nll, lengths, rng))
-        value = float(np.exp(nll.sum() / lengths.sum()))
-        perplexity = Finding("perplexity", value, float(low), float(high), len(nll))
-        loss = mean_finding(nll / lengths, "loss", "nats/token", rng)
-        return perplexity.tagged(better="lower"), loss.tagged(better="lower")
+        lacking = "fewer than two records have an answer that the model scores"
+        return perplexity_and_loss(said.losses(), said.lengths, rng, lacking=lacking)
 
     def written(self, model: VisionLanguageModel, split: Split, most: int) -> list[str]:
         """What it answers each prompt about its picture, by its likeliest tokens."""

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int
 
-from engram.core import EngramError, Split
+from engram.core import EngramError, Run, Split, Target
 from engram.parts.language_model import LanguageModel
 from engram.parts.response_examples import ResponseExamples, prompts_and_responses
+from engram.parts.text_columns import lists_of
 
 OPTIONS, TASK = "options", "task"
 BATCH = 256
@@ -67,7 +67,7 @@ class Choices:
         prompts, responses = prompts_and_responses(split)
         options, truth = [], []
         for row, (response, given) in enumerate(zip(responses, _listed(split), strict=True)):
-            own = [str(option).strip() for option in given or ()]
+            own = [str(option).strip() for option in given]
             _check(split, row, own, response)
             space = response[: len(response) - len(response.lstrip())]
             options.append([space + option for option in own])
@@ -140,6 +140,17 @@ def confidence(logprobs: Float[np.ndarray, "n most"]) -> Float[np.ndarray, " n"]
     """The share of the likeliest option in the probability of all options, in [1 / options, 1]."""
     relative = np.exp(logprobs - logprobs.max(1, keepdims=True))
     return 1 / relative.sum(1)
+
+
+def option_logprobs(
+    target: Target, split: Split, run: Run, per_token: bool = False
+) -> Float[np.ndarray, "n most"]:
+    """The score of every option of a split, asked once and then stored; see `Offered.logprobs`."""
+
+    def work() -> Float[np.ndarray, "n most"]:
+        return Offered.to(target.model, Choices.of(split)).logprobs(per_token)
+
+    return run.computed("choice-logprobs", target, split, {"per_token": per_token}, work)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,16 +257,10 @@ def _batches(sizes: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
     return [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
 
 
-def _listed(split: Split) -> list[list[str] | None]:
-    kind = split.column(OPTIONS).type
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
-    if not any(is_a(kind) for is_a in lists) or not any(is_a(kind.value_type) for is_a in texts):
-        raise EngramError(
-            f"column 'options' of split {split.name!r} holds {kind}, not lists of texts",
-            hint='write them as ["yes", "no"]; JSONL and Parquet keep lists, CSV does not',
-        )
-    return split.column(OPTIONS).to_pylist()
+def _listed(split: Split) -> list[list[str]]:
+    return lists_of(
+        split, OPTIONS, 'write them as ["yes", "no"]; JSONL and Parquet keep lists, CSV does not'
+    )
 
 
 def _check(split: Split, row: int, own: Sequence[str], response: str) -> None:

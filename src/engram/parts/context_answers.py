@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from engram.core import Run, Target
 from engram.parts.contexts import Asked
 from engram.parts.questions import answer_losses, words_to_write
-from engram.parts.refusals import is_refusal
+from engram.parts.refusals import begins_with_refusal
 from engram.parts.response_examples import joined
 
 ROOM = 12
@@ -45,7 +45,7 @@ def answers(target: Target, asked: Asked, run: Run) -> Answers:
     """
     written = tuple(in_writing(target, asked, run))
     refusal = getattr(getattr(target.model, "guard", None), "refusal", "")
-    refused = np.array([is_refusal(text, refusal) for text in written], bool)
+    refused = np.array([begins_with_refusal(text, refusal) for text in written], bool)
     pairs = zip(written, asked.right, strict=True)
     right = np.array([says(text, answer) for text, answer in pairs], bool)
     return Answers(chosen(option_losses(target, asked, run)), written, right & ~refused, refused)

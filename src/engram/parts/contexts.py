@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from engram.core import EngramError, Split
+from engram.parts import text_columns
 from engram.parts.response_examples import PROMPT, RESPONSE
+from engram.parts.text_columns import strings_of
 
 QUERY, OPTIONS, ALIAS = "query", "options", "alias"
 AXIOMS = "axioms"
+HINT = "questions and answers are texts; options and contexts are lists of them"
 
 
 @dataclass(frozen=True)
@@ -186,35 +189,13 @@ def spaced(answer: str, like: str) -> str:
 
 
 def texts_of(split: Split, name: str) -> list[str]:
-    """A column of texts.
-
-    Raises:
-        EngramError: It holds something else.
-    """
-    column = split.column(name)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise _of_another_type(split, name, "texts")
-    return ["" if value is None else value for value in column.to_pylist()]
+    """A column of texts."""
+    return strings_of(split, name, HINT)
 
 
 def lists_of(split: Split, name: str) -> list[list[str]]:
-    """A column of lists of texts; a column of texts is one of lists of one.
-
-    Raises:
-        EngramError: It holds something else.
-    """
+    """A column of lists of texts; a column of texts is one of lists of one."""
     kind = split.column(name).type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return [[text] if text else [] for text in texts_of(split, name)]
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    inner = kind.value_type if is_list else kind
-    if not is_list or not (pa.types.is_string(inner) or pa.types.is_large_string(inner)):
-        raise _of_another_type(split, name, "lists of texts")
-    return [list(value or []) for value in split.column(name).to_pylist()]
-
-
-def _of_another_type(split: Split, name: str, wanted: str) -> EngramError:
-    return EngramError(
-        f"column {name!r} of split {split.name!r} holds {split.column(name).type}, not {wanted}",
-        hint="questions and answers are texts; options and contexts are lists of them",
-    )
+    return text_columns.lists_of(split, name, HINT)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from engram.core import EngramError, Split
 from engram.parts.images import Pixels, images_of
 from engram.parts.picture_processors import PictureProcessor
 from engram.parts.response_examples import PROMPT, RESPONSE
+from engram.parts.text_columns import strings_of
 from engram.parts.token_examples import IGNORED, TokenExamples
 
 
@@ -42,13 +42,8 @@ def _strings(split: Split, name: str) -> list[str]:
             f"split {split.name!r} has no column {name!r}; it has {', '.join(split.columns)}",
             hint="a record is a picture (column image), a prompt and a response",
         )
-    column = split.column(name)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise EngramError(
-            f"column {name!r} of split {split.name!r} holds {column.type}, not strings",
-            hint="prompts and responses are texts",
-        )
-    return [("" if value is None else value).strip() for value in column.to_pylist()]
+    found = strings_of(split, name, "prompts and responses are texts")
+    return [value.strip() for value in found]
 
 
 @dataclass(frozen=True, eq=False)

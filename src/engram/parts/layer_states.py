@@ -43,7 +43,18 @@ def layer_states(
     Raises:
         EngramError: No prompts, or one without a token.
     """
-    tokens = prompt_tokens(model, prompts)
+    return states_after(model, prompt_tokens(model, prompts))
+
+
+def states_after(
+    model: LanguageModel, tokens: Sequence[Sequence[int]]
+) -> Float[np.ndarray, "layers n width"]:
+    """The same at the last of some tokens each: what `layer_states` makes of its prompts'.
+
+    Args:
+        model: A causal language model.
+        tokens: Token numbers, at least one each; no more than the context has room for.
+    """
     network = model.model.eval()
     found: np.ndarray | None = None
     with torch.inference_mode():

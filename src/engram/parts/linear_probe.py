@@ -73,7 +73,6 @@ def _predicted(
     strength: float,
 ) -> np.ndarray:
     """The class that a probe of one layer sees in each test record."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if not len(test):
@@ -83,8 +82,9 @@ def _predicted(
     mean, spread = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1.0)
     probe = LogisticRegression(C=strength, max_iter=STEPS)
-    with warnings.catch_warnings():  # a probe that is not quite at its best is a probe
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # A probe that is not quite at its best is a probe, and so is one of many classes.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
         probe.fit((train - mean) / spread, labels)
     return probe.predict((test - mean) / spread)
 

@@ -289,12 +289,12 @@ def prepare(recipe: Tuning, split: Split, run: Run, *, asked: bool) -> Prepared:
         asked: Whether the base will be asked something.
     """
     check_texts(split)
-    base = opened(recipe, run)
+    # Nobody asks it anything: its own memory is trained in, instead of a copy's.
+    alone = not asked and recipe.method == "full" and isinstance(run, Owner)
+    base = opened(recipe, run, alone)
     kind = base.model.model.dtype
     where = str(base.folder.resolve()) if base.folder else recipe.base
-    if not asked and recipe.method == "full" and isinstance(run, Owner):
-        del base  # nobody asks it anything: its own memory is trained in, instead of a copy's
-        base = run.own(recipe.base)
+    if alone:
         lm = in_place(base.model, run.device)
     else:
         lm = copied_for(recipe.part(), base.model, where, base.fingerprint, run.seed, run.device)
@@ -344,8 +344,11 @@ def validation_of(run: Run) -> Split | None:
     return run.validation if isinstance(run, Validated) else None
 
 
-def opened(recipe: Tuning, run: Run) -> Target:
-    """The recipe's base, which must be a causal language model with weights."""
+def opened(recipe: Tuning, run: Run, alone: bool = False) -> Target:
+    """The recipe's base, which must be a causal language model with weights.
+
+    With `alone` it is opened for this caller, who may change it in place.
+    """
     name = _name(recipe)
     if not recipe.base:
         raise EngramError(
@@ -353,7 +356,7 @@ def opened(recipe: Tuning, run: Run) -> Target:
             hint="name one with --base (a folder, or a name such as gpt2); pretrain-lm "
             "starts from nothing",
         )
-    base = run.target(recipe.base)
+    base = run.own(recipe.base) if alone and isinstance(run, Owner) else run.target(recipe.base)
     if base.family != recipe.family:
         raise EngramError(
             f"the base {recipe.base!r} is a {base.family}, but must be a {recipe.family}",

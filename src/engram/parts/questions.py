@@ -143,17 +143,22 @@ def answer_losses(
 
     Prompt tokens are read and never counted.
     """
-    table = pa.table({"prompt": pa.array(prompts, pa.string()),
-                      "response": pa.array(answers, pa.string())})  # fmt: skip
-    split = Split.from_table("answers", table.append_column("id", _numbered(len(prompts))))
+    split = answers_split(prompts, answers)
     settings = {"version": 1}
     return run.computed(
         "answer-losses", target, split, settings, lambda: _losses(target.model, split)
     )
 
 
-def _numbered(n: int) -> pa.Array:
-    return pa.array([f"answer-{row:07d}" for row in range(n)], pa.string())
+def answers_split(prompts: Sequence[str], answers: Sequence[str]) -> Split:
+    """Prompts with answers as records, numbered in their order."""
+    columns = {
+        "prompt": list(prompts),
+        "response": list(answers),
+        "id": [f"answer-{row:07d}" for row in range(len(prompts))],
+    }
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    return Split.from_table("answers", table)
 
 
 def _losses(lm: Any, split: Split) -> Float[np.ndarray, " n"]:

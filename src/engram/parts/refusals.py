@@ -88,7 +88,7 @@ def _with(split: Split, prompts: list[str], responses: list[str]) -> Split:
     return Split(split.name, table, split.ids, split.owners, split.canaries, split.shared)
 
 
-def is_refusal(text: str, *more: str) -> bool:
+def begins_with_refusal(text: str, *more: str) -> bool:
     """Whether a text begins as one of `REFUSALS` does, or one of `more`, in whatever case."""
     said = _plain(text)
     known = [_plain(refusal) for refusal in (*REFUSALS, *more)]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from torch import nn
 
 from engram.core import EngramError, Split
+from engram.parts.text_columns import strings_of
 from engram.parts.token_examples import TokenExamples, cut
 
 PROMPT, RESPONSE = "prompt", "response"
@@ -192,13 +192,7 @@ def _tokenised(
 
 
 def _strings(split: Split, name: str) -> list[str]:
-    column = split.column(name)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise EngramError(
-            f"column {name!r} of split {split.name!r} holds {column.type}, not strings",
-            hint="prompts and responses are texts",
-        )
-    return ["" if value is None else value for value in column.to_pylist()]
+    return strings_of(split, name, "prompts and responses are texts")
 
 
 def _after(text: str, template: str) -> int:

@@ -11,9 +11,9 @@ The column `role` says it:
 from typing import Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 
 from engram.core import EngramError, Split, nearest
+from engram.parts.text_columns import lists_of
 
 ROLE, HARMFUL = "role", "harmful"
 Role = Literal["forget", "retain", "decouple", "other"]
@@ -50,11 +50,5 @@ def harmful_answers(split: Split) -> list[tuple[str, ...]]:
     """
     if HARMFUL not in split.columns:
         return [()] * len(split)
-    column = split.column(HARMFUL)
-    kind = column.type
-    if not (pa.types.is_list(kind) and (pa.types.is_string(kind.value_type))):
-        raise EngramError(
-            f"column 'harmful' of split {split.name!r} holds {kind}, not lists of strings",
-            hint="list the answers that would do harm: one is enough",
-        )
-    return [tuple(each or ()) for each in column.to_pylist()]
+    hint = "list the answers that would do harm: one is enough"
+    return [tuple(each) for each in lists_of(split, HARMFUL, hint)]

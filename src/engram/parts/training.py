@@ -29,7 +29,7 @@ SCHEDULES: tuple[Schedule, ...] = ("constant", "linear", "cosine")
 FILE = "checkpoint.safetensors"
 PAUSE = 1.0
 """Least seconds between two checkpoints."""
-SHARE = 0.05
+SHARE = 0.02
 """Largest share of the time that writing checkpoints may take."""
 TRACED = 1000
 """About how many steps of a run its trace keeps."""

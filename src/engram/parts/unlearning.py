@@ -93,17 +93,32 @@ def examples_of(family: Any, model: Any, split: Split) -> Any:
     return family.examples(model, split)
 
 
-def mean_loss(family: Any, model: Any, split: Split) -> float:
+def mean_loss(target: Target, family: Any, split: Split, run: Run) -> float:
     """Mean loss of records as an unlearner sees them; of prompts with responses, the responses'.
 
+    Asked once and then stored. Records of which nothing is asked are left out.
+
     Args:
-        family: The target's.
-        model: Its model.
+        target: The model.
+        family: Its family.
         split: Records, at least one.
+        run: Stores the losses.
+
+    Raises:
+        EngramError: There is nothing that the model could be asked about.
     """
-    examples = examples_of(family, model, split)
-    check_not_empty(examples, split.name)
-    return float(losses(examples, np.arange(len(examples.counts))).mean())
+
+    def work() -> Float[np.ndarray, " n"]:
+        examples = examples_of(family, target.model, split)
+        check_not_empty(examples, split.name)
+        total, pieces = np.zeros(len(split)), np.zeros(len(split))
+        record = getattr(examples, "record", np.arange(len(split)))
+        np.add.at(total, record, losses(examples, np.arange(len(examples.counts))))
+        np.add.at(pieces, record, 1)
+        with np.errstate(invalid="ignore"):
+            return np.where(pieces > 0, total / pieces, np.nan)
+
+    return float(np.nanmean(run.computed("unlearning-loss", target, split, {"version": 1}, work)))
 
 
 def paired(one: Any, other: Any) -> tuple[Any, Any]:

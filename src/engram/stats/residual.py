@@ -25,7 +25,9 @@ SPREAD = 0.1
 """Where control and original are nearer than this, a way of reading tells nothing."""
 FORGOTTEN, REMOVED = 0.8, 0.2
 """The least behavioural forgetting, and the largest index of knowledge that was removed."""
-VERDICTS = ("removed", "suppressed", "not forgotten")
+GONE, HIDDEN, KEPT, UNKNOWN = "removed", "suppressed", "not forgotten", "unknown"
+MOST = "the most was found by: "
+"""What stands in the note of the index before the name of its part."""
 Reading = Callable[[Shaped[np.ndarray, "... n"]], float]
 
 
@@ -225,14 +227,12 @@ NAME = "behavioural forgetting"
 
 
 def verdict(forgetting: float | None, index: float | None) -> str:
-    """What the two numbers say: one of `VERDICTS`, or "unknown" where one is missing."""
-    if forgetting is None:
-        return "unknown"
+    """What the two numbers say: removed, suppressed or not forgotten; unknown where one lacks."""
+    if forgetting is None or index is None:
+        return UNKNOWN
     if forgetting < FORGOTTEN:
-        return VERDICTS[2]
-    if index is None:
-        return "unknown"
-    return VERDICTS[0] if index <= REMOVED else VERDICTS[1]
+        return KEPT
+    return GONE if index <= REMOVED else HIDDEN
 
 
 def weight_distance(

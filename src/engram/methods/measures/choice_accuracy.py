@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 from engram.core import Access, Finding, Paper, Run, Split, Target
-from engram.parts.choices import Choices, Offered, has_options, right
+from engram.parts.choices import Choices, has_options, option_logprobs, right
 from engram.parts.record_bootstrap import share_of_owners
 from engram.parts.response_examples import has_prompts
 from engram.stats.forgetting import forget_gap, forget_ratio
@@ -77,12 +77,7 @@ class ChoiceAccuracy:
     def logprobs(self, target: Target, split: Split, run: Run) -> Float[np.ndarray, "n most"]:
         """The score of each option, in nats; minus infinity where there is none."""
         target.require("logits", "choice-accuracy")
-
-        def work() -> np.ndarray:
-            return Offered.to(target.model, Choices.of(split)).logprobs(self.per_token)
-
-        settings = {"per_token": self.per_token}
-        return run.computed("choice-logprobs", target, split, settings, work)
+        return option_logprobs(target, split, run, self.per_token)
 
     def _of(self, target: Target, split: Split, where: str, run: Run) -> list[Finding]:
         choices = Choices.of(split)

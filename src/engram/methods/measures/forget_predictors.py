@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from engram.core import Access, Finding, Paper, Run, Split, Target
-from engram.parts.choices import Choices, Offered, confidence, has_options, right
+from engram.parts.choices import Choices, confidence, has_options, option_logprobs, right
 from engram.parts.layer_states import layer_states
 from engram.parts.response_examples import has_prompts
 from engram.stats.forgetting import total_variance
@@ -66,9 +66,15 @@ class ForgetPredictors:
 
     def _of(self, target: Target, split: Split, where: str, run: Run) -> list[Finding]:
         choices = Choices.of(split)
-        logprobs = Offered.to(target.model, choices).logprobs(self.per_token)
+        logprobs = option_logprobs(target, split, run, self.per_token)
         sure, hits = confidence(logprobs), right(logprobs, choices.truth)
-        states = layer_states(target.model, choices.prompts)[-1]
+        states = run.computed(
+            "last-states",
+            target,
+            split,
+            {},
+            lambda: layer_states(target.model, choices.prompts)[-1],
+        )
         found = []
         for task in ("", *dict.fromkeys(filter(None, choices.tasks))):
             rows = choices.rows(task) if task else np.arange(len(split))

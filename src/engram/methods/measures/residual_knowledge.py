@@ -43,6 +43,7 @@ from engram.parts.retrained import forgotten_of, retrained_model
 from engram.parts.training import check_at_least
 from engram.parts.unlearning import check_above
 from engram.stats.residual import (
+    MOST,
     NAME,
     SUMMARIES,
     behavioural_forgetting,
@@ -180,9 +181,11 @@ class ResidualKnowledge:
         index = left.index
         if index.value is not None:
             worst = max((p for p in left.parts if p.value is not None), key=lambda p: p.value or 0)
-            index = index.tagged(note=f"{says}; the most was found by: {worst.name}")
+            index = index.tagged(note=f"{says}; {MOST}{worst.name}")
         beside = residuals(list(battery.beside()), owner, others, rng).parts
-        return [forgetting, index, left.mean, *left.parts, *beside, distance_of(models)]
+        n, reasons = len(owner), battery.left_out()
+        missing = [Finding.missing(name, reason, n) for name, reason in reasons.items()]
+        return [forgetting, index, left.mean, *left.parts, *beside, *missing, distance_of(models)]
 
 
 def _nothing(reason: str, n: int) -> list[Finding]:

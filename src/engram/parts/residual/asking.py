@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from engram.core import EngramError, Split
-from engram.parts.guards import Guard
-from engram.parts.questions import Questions, questions_of
+from engram.core import Split
+from engram.parts.guards import AnyGuard
+from engram.parts.questions import Questions, answers_split, questions_of
 from engram.parts.response_examples import ResponseExamples
+from engram.parts.text_columns import lists_of
 from engram.parts.unlearning import per_example
 from engram.stats.owners import owner_index
 
@@ -78,28 +77,15 @@ def asked_of(split: Split, most: int, rng: np.random.Generator, wrong: int = 1) 
 def _rephrased(split: Split) -> list[list[str]]:
     if REPHRASED not in split.columns:
         return [[] for _ in split.ids]
-    column = split.column(REPHRASED)
-    if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type):
-        raise EngramError(
-            f"column {REPHRASED!r} of split {split.name!r} holds {column.type}, not lists of "
-            "strings",
-            hint="give each record a list of other prompts that have the same response",
-        )
-    return [[text for text in texts or [] if text] for texts in column.to_pylist()]
+    hint = "give each record a list of other prompts that have the same response"
+    return [list(filter(None, texts)) for texts in lists_of(split, REPHRASED, hint)]
 
 
 def pairs(
     lm: Any, module: nn.Module, prompts: Sequence[str], answers: Sequence[str]
 ) -> ResponseExamples:
     """Prompts with answers, for a model that may be another one than `lm`'s."""
-    table = pa.table(
-        {
-            "id": pa.array([f"{row:07d}" for row in range(len(prompts))], pa.string()),
-            "prompt": pa.array(list(prompts), pa.string()),
-            "response": pa.array(list(answers), pa.string()),
-        }
-    )
-    split = Split.from_table("asked", table)
+    split = answers_split(prompts, answers)
     return ResponseExamples.of(module, lm.tokenizer, split, lm.context, end=False)
 
 
@@ -110,7 +96,7 @@ def answer_scores(
     answers: Sequence[str],
     *,
     whole: bool,
-    guard: Guard | None = None,
+    guard: AnyGuard | None = None,
 ) -> Float[np.ndarray, " n"]:
     """How much of each answer greedy decoding writes after its prompt.
 
@@ -126,7 +112,8 @@ def answer_scores(
         guard: Refuses some of it, if given.
 
     Returns:
-        A number in [0, 1] for each; 0 where prompt and answer do not fit into the context.
+        A number in [0, 1] for each; 0 where nothing of the answer can be asked for. One that is
+        longer than the context is read in pieces.
     """
     examples = pairs(lm, module, prompts, answers)
     scores = np.zeros(len(prompts))
@@ -148,19 +135,26 @@ def answer_scores(
     return scores
 
 
-def whole_answers(lm: Any, module: nn.Module, asked: Asked) -> bool:
+def whole_answers(lm: Any, asked: Asked) -> bool:
     """Whether the model gives so many answers whole that these can be counted."""
-    found = answer_scores(lm, module, asked.questions.prompts, asked.questions.right, whole=True)
+    said = asked.questions
+    found = answer_scores(lm, lm.model, said.prompts, said.right, whole=True)
     return bool(len(found)) and float(found.mean()) >= ENOUGH
 
 
-@torch.no_grad()
-def first_tokens(lm: Any, asked: Asked) -> tuple[ResponseExamples, Int[np.ndarray, " n"]]:
-    """The questions with their answers, and the first token of each answer; -1 where none fits."""
+def heads_of(lm: Any, asked: Asked) -> tuple[list[list[int]], Int[np.ndarray, " n"]]:
+    """The tokens before each answer, as they are cut beside it, and the answer's first token.
+
+    White space between the two that is a token of its own belongs to what is before. Where
+    nothing of an answer can be asked for, its first token is -1, and one token stands before it.
+    """
     examples = pairs(lm, lm.model, asked.questions.prompts, asked.questions.right)
+    heads = [[0]] * len(asked)
     found = np.full(len(asked), -1, np.int64)
-    for piece in range(len(examples.record) - 1, -1, -1):
+    for piece in range(len(examples.record) - 1, -1, -1):  # the first piece of each comes last
         own = slice(examples.offsets[piece], examples.offsets[piece + 1])
-        inside = np.flatnonzero(examples.asked[own][1:])  # type: ignore[index]
-        found[examples.record[piece]] = examples.tokens[own][1:][inside[0]]
-    return examples, found
+        flags: Any = examples.asked
+        first = 1 + int(np.flatnonzero(flags[own][1:])[0])
+        row = examples.record[piece]
+        heads[row], found[row] = examples.tokens[own][:first].tolist(), examples.tokens[own][first]
+    return heads, found

@@ -1,8 +1,8 @@
 """All ways of looking for forgotten knowledge, asked of three models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,19 +10,25 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engram.core import Run, Target
+from engram.parts.layer_states import layer_states, states_after
+from engram.parts.linear_probe import probe_hits
 from engram.parts.residual.asking import (
     Asked,
     answer_scores,
-    first_tokens,
+    heads_of,
     whole_answers,
 )
-from engram.parts.residual.lens import lens_ranks
-from engram.parts.residual.probes import guessed, states_before
+from engram.parts.residual.lens import last_norm, lens_ranks
 from engram.parts.residual.relearning import relearnt
 from engram.parts.residual.rounding import rounded
 from engram.stats.residual import Part, Reading, best_layer, minus_steps
 
 Scores = Float[np.ndarray, "... n"]
+ANSWER, TRUTH, LENS = "answer probe", "truth probe", "logit lens"
+REWORDED, SHOTS = "reworded questions", "examples before the question"
+FROM_FEW, FROM_KEPT, FROM_ALL = (
+    f"relearning from {what}" for what in ("a few", "kept records", "all")
+)
 Rows = Callable[[Asked], tuple[Any, Any]]
 LEAST = 8
 """Fewer kept questions teach a probe nothing."""
@@ -69,21 +75,27 @@ class Subject:
     @cached_property
     def before(self) -> Float[np.ndarray, "layers n width"]:
         """States from which the answers' first tokens are predicted."""
-        questions = self.asked.questions
-        return states_before(self.lm, questions.prompts, questions.right)
+        return states_after(self.lm, self._heads[0])
 
     @cached_property
     def statements(self) -> tuple[Any, Any]:
         """States after right and after wrong answers."""
-        questions = self.asked.questions
-        wrong = [answers[0] for answers in questions.wrong]
-        right = states_before(self.lm, questions.prompts, questions.right, last=True)
-        return right, states_before(self.lm, questions.prompts, wrong, last=True)
+        said = self.asked.questions
+        sides = (said.right, [answers[0] for answers in said.wrong])
+        right, wrong = (
+            layer_states(self.lm, [p + a for p, a in zip(said.prompts, side, strict=True)])
+            for side in sides
+        )
+        return right, wrong
 
     @cached_property
     def first(self) -> Int[np.ndarray, " n"]:
-        """The first token of each answer."""
-        return first_tokens(self.lm, self.asked)[1]
+        """The first token of each answer; -1 where none fits."""
+        return self._heads[1]
+
+    @cached_property
+    def _heads(self) -> tuple[list[list[int]], Int[np.ndarray, " n"]]:
+        return heads_of(self.lm, self.asked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +124,7 @@ class Battery:
     @cached_property
     def whole(self) -> bool:
         """Whether whole answers are counted, or shares of their tokens."""
-        return whole_answers(self.original.lm, self.original.lm.model, self.original.asked)
+        return whole_answers(self.original.lm, self.original.asked)
 
     def scores(self, of: Subject) -> Scores:
         """How much of each answer it gives, through whatever guards it."""
@@ -125,30 +137,42 @@ class Battery:
         """What it answers when it is asked plainly."""
         return self._part("plain questions", self.scores)
 
+    def left_out(self) -> Mapping[str, str]:
+        """Ways of looking that there is nothing for, and why."""
+        few, asked = len(self.kept) < LEAST, self.target.asked
+        kept = f"{len(self.kept)} kept questions are too few to learn from" * few
+        reasons = {
+            ANSWER: kept,
+            TRUTH: kept or "there are no wrong answers" * (not asked.questions.wrong[0]),
+            LENS: "no last normalisation was found" * (last_norm(self.original.lm.model) is None),
+            REWORDED: "the records have no column rephrased" * (not all(asked.rephrased)),
+            SHOTS: kept or "shots is 0" * (not self.effort.shots),
+            FROM_KEPT: kept,
+        }
+        return {name: reason for name, reason in reasons.items() if reason}
+
     def parts(self) -> Iterator[Part]:
-        """Every way of looking."""
-        enough = len(self.kept) >= LEAST
-        if enough:
-            yield self._part("answer probe", self._answer_probe)
-        if enough and self.original.asked.questions.wrong[0]:
-            yield self._part("truth probe", self._truth_probe)
-        yield self._part("logit lens", self._lens)
-        if all(len(texts) for texts in self.target.asked.rephrased):
-            yield self._part("reworded questions", self._reworded)
-        if enough and self.effort.shots:
-            yield self._part("examples before the question", self._shots)
-        for bits in self.effort.bits:
-            yield self._part(f"{bits}-bit weights", lambda of, b=bits: self._rounded(of, b))
-        few, rest = self._few(self.target.asked)
-        if len(few) and len(rest):
-            yield self._relearning("relearning from a few", lambda asked: self._few(asked))
-        if enough:
-            yield self._relearning("relearning from kept records", None)
+        """Every way of looking that there is something for."""
+        ways: dict[str, Callable[[Subject], Scores]] = {
+            ANSWER: self._answer_probe,
+            TRUTH: self._truth_probe,
+            LENS: self._lens,
+            REWORDED: self._reworded,
+            SHOTS: self._shots,
+            **{f"{bits}-bit weights": partial(self._rounded, bits) for bits in self.effort.bits},
+        }
+        missing = self.left_out()
+        for name, way in ways.items():
+            if name not in missing:
+                yield self._part(name, way)
+        yield self._relearning(FROM_FEW, self._few)
+        if FROM_KEPT not in missing:
+            yield self._relearning(FROM_KEPT, None)
 
     def beside(self) -> Iterator[Part]:
         """What is told beside the index, since it varies between models that know the same."""
         if self.paired:
-            yield self._relearning("relearning from all", lambda asked: (range(len(asked)),) * 2)
+            yield self._relearning(FROM_ALL, lambda asked: (range(len(asked)),) * 2)
 
     def _part(self, name: str, of: Callable[[Subject], Scores], read: Reading = best_layer) -> Part:
         made = [self._read(name, each, of) for each in (self.target, self.control, self.original)]
@@ -163,7 +187,7 @@ class Battery:
             "kept": self.kept.split.fingerprint,
             "whole": self.whole,
             "seed": self.run.seed,
-            "version": 1,
+            "version": 2,
             **more,
         }
         made = self.run.computed(
@@ -184,18 +208,17 @@ class Battery:
         """Whether a probe that learnt the kept answers' first tokens finds the forgotten one's."""
         kept = self._learnt_from(of)
         fits = kept.first >= 0
-        found = guessed(kept.before[:, fits], kept.first[fits], of.before)
-        return (found == of.first).astype(np.float64)
+        hits = probe_hits(kept.before[:, fits], kept.first[fits], of.before, of.first)
+        return hits.astype(np.float64)
 
     def _truth_probe(self, of: Subject) -> Scores:
         """Share of right and wrong statements that a probe, taught by kept ones, tells apart."""
         right, wrong = self._learnt_from(of).statements
         labels = np.repeat([1, 0], [right.shape[1], wrong.shape[1]])
-        taught = np.concatenate([right, wrong], 1)
-        mine = of.statements
-        right_found = guessed(taught, labels, mine[0]) == 1
-        wrong_found = guessed(taught, labels, mine[1]) == 0
-        return (right_found.astype(np.float64) + wrong_found) / 2
+        asked = np.concatenate(of.statements, 1)
+        truth = np.repeat([1, 0], asked.shape[1] // 2)
+        hits = probe_hits(np.concatenate([right, wrong], 1), labels, asked, truth)
+        return hits.reshape(len(hits), 2, -1).mean(1)
 
     def _lens(self, of: Subject) -> Scores:
         fits = of.first >= 0
@@ -233,7 +256,7 @@ class Battery:
             of.lm, of.lm.model, prompts, asked.right, whole=self.whole, guard=of.lm.guard
         )
 
-    def _rounded(self, of: Subject, bits: int) -> Scores:
+    def _rounded(self, bits: int, of: Subject) -> Scores:
         asked = of.asked.questions
         model = rounded(of.lm.model, bits)
         return answer_scores(of.lm, model, asked.prompts, asked.right, whole=self.whole)

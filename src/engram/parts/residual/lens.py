@@ -10,26 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engram.core import EngramError
 
-
-def last_norm(model: Any) -> nn.Module:
-    """The normalisation between the last block and the map to the vocabulary.
-
-    Raises:
-        EngramError: None is recognised.
-    """
+def last_norm(model: Any) -> nn.Module | None:
+    """The normalisation between the last block and the map to the vocabulary, if one is known."""
     base = model.base_model
     found = [m for m in base.children() if "norm" in type(m).__name__.lower()]
     if not found:  # a model inside a model, as adapters make them
         named = [m for m in base.modules() if "norm" in type(m).__name__.lower()]
         found = named[-1:]
-    if not found:
-        raise EngramError(
-            f"no last normalisation was found in a {type(model).__name__}",
-            hint="the logit lens needs one; the other parts do not",
-        )
-    return found[-1]
+    return found[-1] if found else None
 
 
 @torch.no_grad()
@@ -39,7 +28,7 @@ def lens_ranks(
     """One over the rank that each layer gives to a token; 1 where it would say it.
 
     Args:
-        model: A Hugging Face causal language model.
+        model: A Hugging Face causal language model whose last normalisation is known.
         states: Hidden states of every layer at one place of each text; the last layer's are
             normalised already, as Hugging Face returns them.
         tokens: The token to look for.
@@ -50,7 +39,7 @@ def lens_ranks(
     wanted = torch.from_numpy(np.asarray(tokens, np.int64)).to(weight.device)
     for layer, some in enumerate(states):
         hidden = torch.from_numpy(np.asarray(some)).to(weight)
-        if layer < len(states) - 1:
+        if norm is not None and layer < len(states) - 1:
             hidden = norm(hidden)
         found[layer] = _reciprocal_ranks(head(hidden).float(), wanted).cpu().numpy()
     return found
