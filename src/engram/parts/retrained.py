@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from engram import families
 from engram.core import EngramError, Run, Split, Target
 
 FORGOTTEN = "forgotten"
@@ -10,13 +11,17 @@ FORGOTTEN = "forgotten"
 def retrained_model(where: str, target: Target, run: Run) -> tuple[Target | None, str]:
     """The retrained model that the user named; or None, and what to do about it.
 
+    It is of the target's family, or both are classifiers of some kind: a model in shards is
+    compared with a whole one.
+
     Raises:
         EngramError: It is of another kind than the target.
     """
     if not where:
         return None, "name a model trained without the records with --retrained"
     other = run.target(where)
-    if other.family != target.family:
+    kinds = {target.family, other.family}
+    if len(kinds) > 1 and not all("logits" in families.find(k).answers for k in kinds):
         raise EngramError(
             f"the retrained model {where!r} is a {other.family}, but the target a {target.family}",
             hint="train it by the target's own recipe, without the records",
