@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from engram.core import EngramError, Run, Split
 from engram.parts.classifier_training import ClassifierTraining, Trace
+from engram.parts.deletion_cost import stage_epochs
 from engram.parts.networks import Network
 from engram.parts.placing import PLACINGS, Placing, by_likelihood, chances_of, uniform
 from engram.parts.sharding import LARGEST, Placement
@@ -61,11 +62,8 @@ class SisaTraining(ClassifierTraining):
 
     @property
     def stage_epochs(self) -> int:
-        """Epochs of each stage: 2 E / (slices + 1), rounded, so that all of them cost as E do.
-
-        Bourtoule et al. (2021), section IV-B: E n = sum over i of e_i (i n / R) with equal e_i.
-        """
-        return max(1, round(2 * self.epochs / (self.slices + 1)))
+        """Epochs of each stage."""
+        return stage_epochs(self.epochs, self.slices)
 
     def place(self, split: Split, seed: int) -> Placement:
         """Where each record is to lie."""
