@@ -51,7 +51,7 @@ def test_cost_storage_and_accuracy_are_told_of_each(compared):
 
 
 def test_a_prepared_target_forgets_by_its_own_edit(compared):
-    target, known, records, run, _ = compared
+    target, known, _, run, _ = compared
     assert answering(target) == ""
     sharded = train(
         adopted(ready_recipes("classifier")["sisa"], target),
