@@ -112,3 +112,16 @@ def test_every_family_answers_everything(made, name):
     assert np.isfinite(family.losses(target.model, planted)).all()
     assert "label" in family.render(members, 0)
     assert family.outcomes(target.model, members) == ("scored",) * len(members)
+
+
+def test_the_report_shows_pictures(made):
+    run, found, _, members, outsiders, _ = made
+    done = audit(found["images"], members, outsiders, run, attacks=("loss",))
+    shown = done.document["exposed"][0]
+    record = members.select([shown["id"]])
+    assert shown["says"] == f"label {record.matrix('label')[0]}: a picture of 5 x 5 x 3 values"
+    pixels = np.frombuffer(bytes.fromhex(shown["picture"]["pixels"]), np.uint8)
+    np.testing.assert_array_equal(pixels, np.rint(record.matrix("features")[0] * 255))
+    html = (done.folder / "report.html").read_text()
+    assert 'class="picture"' in html
+    assert "a picture of 5 x 5 x 3 values" in html
