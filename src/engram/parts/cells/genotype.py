@@ -254,7 +254,13 @@ def _pairs(given: ast.expr, kind: str) -> tuple[tuple[str, int], ...]:
             f"{kind} cell: it is no list of pairs",
             hint="write [('sep_conv_3x3', 0), ('skip_connect', 1), ...]",
         )
-    return tuple((pair[0], pair[1]) for pair in found)
+    for operation, source in found:
+        if not isinstance(operation, str) or not isinstance(source, int):
+            raise EngramError(
+                f"{kind} cell: ({operation!r}, {source!r}) is no edge",
+                hint="an edge is ('sep_conv_3x3', 0): an operation, and the node it comes from",
+            )
+    return tuple((operation, source) for operation, source in found)
 
 
 def _concat(given: ast.expr | None, kind: str) -> tuple[int, ...]:

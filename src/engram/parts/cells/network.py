@@ -87,7 +87,9 @@ class CellModule(nn.Module):
             for name, source in self.cell.pairs
         )
 
-    def forward(self, before: Images, last: Images) -> Images:
+    def forward(
+        self, before: Images, last: Float[Tensor, "b d i j"]
+    ) -> Float[Tensor, "b after k l"]:
         """What the nodes of the output give, side by side."""
         nodes = [self.inputs[0](before), self.inputs[1](last)]
         for node in OWN:
@@ -111,7 +113,7 @@ class Halved(nn.Module):
         self.norm = group_norm(after)
         self.after = after
 
-    def forward(self, images: Images) -> Images:
+    def forward(self, images: Images) -> Float[Tensor, "b after i j"]:
         """(b, before, h, w) -> (b, after, ceil(h / 2), ceil(w / 2))."""
         inner = images.relu()
         shifted = pad(inner, (0, 1, 0, 1))[:, :, 1:, 1:]

@@ -1,8 +1,8 @@
 """What in a cell goes with a high membership AUC: a regressor, and what each edge does in it.
 
 From measured cells, ridge regression learns how the AUC depends on the edges. An edge matters as
-much as the predicted AUC changes when it is exchanged for another: that is asked of the regressor,
-for every genotype that has the edge, over all genotypes that differ in this edge alone.
+much as the predicted AUC changes when it is exchanged for another, over all genotypes that differ
+in this edge alone.
 
     f(g) = b + sum over edges e of g of w_e  (+ w_o for the operation of each)
     OI(e, g) = mean over g' in N(g, e) of f(g') - f(g)
@@ -10,26 +10,35 @@ for every genotype that has the edge, over all genotypes that differ in this edg
 So an edge with a negative importance raises the risk: without it, the risk is lower.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from engram.core import EngramError
-from engram.parts.cells.genotype import KINDS, OPERATIONS, Edge, Genotype, every_edge, neighbours
+from engram.parts.cells.genotype import KINDS, OPERATIONS, Edge, Genotype, every_edge
 
 PENALTIES = np.logspace(-2, 4, 20)
 FOLDS = 5
 FEWEST = 10
 """Measured cells below which nothing is learnt from them."""
-Predict = Callable[[Sequence[Genotype]], Float[np.ndarray, " n"]]
 
 
 @cache
 def _places() -> dict[Edge, int]:
     return {edge: place for place, edge in enumerate(every_edge())}
+
+
+@cache
+def _belongs() -> Float[np.ndarray, "edges operations"]:
+    """Which operation of which cell an edge is."""
+    found = np.zeros((len(every_edge()), len(KINDS) * len(OPERATIONS)))
+    for place, edge in enumerate(every_edge()):
+        column = KINDS.index(edge.cell) * len(OPERATIONS) + OPERATIONS.index(edge.operation)
+        found[place, column] = 1.0
+    return found
 
 
 def one_hots(genotypes: Sequence[Genotype]) -> Float[np.ndarray, "n edges"]:
@@ -42,13 +51,7 @@ def one_hots(genotypes: Sequence[Genotype]) -> Float[np.ndarray, "n edges"]:
 
 def operation_counts(genotypes: Sequence[Genotype]) -> Float[np.ndarray, "n operations"]:
     """How often each genotype has each operation in its normal, then in its reduction cell."""
-    edges = every_edge()
-    belongs = np.zeros((len(edges), len(KINDS) * len(OPERATIONS)))
-    for place, edge in enumerate(edges):
-        belongs[
-            place, KINDS.index(edge.cell) * len(OPERATIONS) + OPERATIONS.index(edge.operation)
-        ] = 1
-    return one_hots(genotypes) @ belongs
+    return one_hots(genotypes) @ _belongs()
 
 
 def features(genotypes: Sequence[Genotype], counts: bool) -> Float[np.ndarray, "n features"]:
@@ -80,6 +83,13 @@ class Regressor:
     def __call__(self, genotypes: Sequence[Genotype]) -> Float[np.ndarray, " n"]:
         """The predicted AUC of each."""
         return features(genotypes, self.counts) @ self.weights + self.constant
+
+    def edge_weights(self) -> Float[np.ndarray, " edges"]:
+        """What each edge adds to the AUC, in the order of `every_edge`."""
+        edges = len(every_edge())
+        if not self.counts:
+            return self.weights
+        return self.weights[:edges] + _belongs() @ self.weights[edges:]
 
 
 def fit(
@@ -143,31 +153,44 @@ class Importance:
 
 
 def edge_importances(
-    genotypes: Sequence[Genotype], predict: Predict, least: int = 1
+    genotypes: Sequence[Genotype], regressor: Regressor, least: int = 1
 ) -> tuple[Importance, ...]:
     """The importance of every edge that at least `least` of these genotypes have.
 
-    Edges are counted by what they are, in whatever slot of their node they stand.
+    The regressor is linear, so that a prediction changes by what the new edge weighs more than the
+    old one. Edges are counted by what they are, in whatever slot of their node they stand.
 
     Args:
         genotypes: The cells at risk, or those that are not.
-        predict: The regressor.
+        regressor: What predicts their AUC.
         least: How many genotypes must have an edge.
 
     Returns:
         In the order of `every_edge`.
     """
     values: dict[Edge, list[float]] = {}
-    own = predict(genotypes) if genotypes else np.zeros(0)
-    for genotype, before in zip(genotypes, own, strict=True):
-        for edge in sorted(genotype.edges):
-            other = predict(list(neighbours(genotype, edge)))
-            values.setdefault(edge, []).append(float(np.mean(other) - before))
+    weights = regressor.edge_weights()
+    for genotype in genotypes:
+        for kind in KINDS:
+            slots = genotype.slots(kind)
+            for slot, edge in enumerate(slots):
+                others = _exchanged(edge, slots[slot ^ 1].source)
+                change = weights[list(others)].mean() - weights[_places()[edge]]
+                values.setdefault(edge, []).append(float(change))
     return tuple(
         Importance(edge, float(np.mean(values[edge])), len(values[edge]))
         for edge in every_edge()
         if len(values.get(edge, ())) >= least
     )
+
+
+@cache
+def _exchanged(edge: Edge, sibling: int) -> tuple[int, ...]:
+    """The places of the edges that may stand for this one beside one from `sibling`."""
+    found = [replace(edge, operation=name) for name in OPERATIONS if name != edge.operation]
+    sources = set(range(edge.node)) - {edge.source, sibling}
+    found += [replace(edge, source=source) for source in sorted(sources)]
+    return tuple(_places()[each] for each in found)
 
 
 def extreme(

@@ -137,9 +137,9 @@ def _numbers(split: Split) -> Float[np.ndarray, " n"]:
 
 
 def with_columns(split: Split, texts: list[str], columns: dict[str, list[object]]) -> Split:
-    """The same records with other genotypes and more columns."""
+    """The same records with other genotypes and more columns, and without their AUC."""
     name = next(name for name in TEXT if name in split.columns)
-    table = split.records.drop_columns([c for c in columns if c in split.columns])
+    table = split.records.drop_columns([c for c in (RISK, *columns) if c in split.columns])
     table = table.set_column(table.column_names.index(name), name, pa.array(texts, pa.string()))
     for column, values in columns.items():
         table = table.append_column(column, pa.array(values))
