@@ -129,7 +129,7 @@ def stage_epochs(epochs: int, slices: int) -> int:
 
 
 def _log_choose(n: np.ndarray | float, k: int) -> np.ndarray:
-    """log of n over k; minus infinity where k > n."""
+    """Log of n over k; minus infinity where k > n."""
     n = np.asarray(n, np.float64)
     inside = np.maximum(n - k, 0.0)
     found = gammaln(n + 1) - gammaln(k + 1) - gammaln(inside + 1)

@@ -147,7 +147,9 @@ class Shard:
     def add(self, trace: Trace, place: tuple[int, int], records: int, stages: int) -> None:
         """Log a stage: a share of its entries, the last one with how many records were seen."""
         every = max(1, len(trace) * stages // TRACED)
-        kept = [entry for row, entry in enumerate(trace) if row % every == 0 and row + 1 < len(trace)]
+        kept = [
+            entry for row, entry in enumerate(trace) if row % every == 0 and row + 1 < len(trace)
+        ]
         begun = int(self.trace[-1]["step"]) + 1 if self.trace else 0
         for entry in [*kept, trace[-1]]:
             named = {**entry, "step": begun + int(entry["step"])}
