@@ -42,8 +42,7 @@ class MeanEncoder(nn.Module):
 
 def averaging(graph: Graph) -> Tensor:
     """The sparse matrix that takes the mean over each node's neighbours."""
-    heard, said = graph.directed
-    weights = 1.0 / graph.degrees[heard]
+    weights = 1.0 / graph.degrees[graph.directed[0]]
     return torch.sparse_coo_tensor(
         torch.from_numpy(graph.directed),
         torch.from_numpy(weights.astype(np.float32)),

@@ -50,8 +50,9 @@ class GraphEraserTraining(GraphTraining):
     (of their labels)."""
     sample: int = 1000
     """Training records that the weights of the shards are learnt from, drawn by lot."""
-    penalty: float = 1.0
-    """Weight of the length of the shards' weights: the larger, the more alike they are."""
+    penalty: float = 0.1
+    """Weight of the length of the shards' weights: the larger, the more alike they are. The paper's
+    code takes 1, beside the loss of a softmax of a softmax, whose slopes are larger."""
     aggregation_epochs: int = 50
     """Times that each of those records is seen."""
     aggregation_rate: float = 1e-3
@@ -143,18 +144,17 @@ class GraphEraserTraining(GraphTraining):
         weights = alive / max(alive.sum(), 1)
         if self.aggregation != "learned" or alive.sum() < 2:
             return weights
+        there = [network for network in networks if network is not None]
         whole = cut_out(split.select(placement.ids))
         rows = lots(whole.ids, seed, self.sample)
-        said, labels = [], np.zeros(0, np.int64)
-        for network in networks:
-            if network is not None:
-                examples = GraphExamples.of(network, whole)
-                labels = examples.labels[rows]
-                with torch.inference_mode():
-                    logits = network.eval()(*examples.whole)[torch.from_numpy(rows)]
+        examples = GraphExamples.of(there[0], whole)  # nodes and edges, the same for all of them
+        said = []
+        with torch.inference_mode():
+            for network in there:
+                logits = network.eval()(*examples.whole)[torch.from_numpy(rows)]
                 said.append(torch.softmax(logits.double(), 1).cpu().numpy())
         weights[alive] = learned_weights(
-            true_class(np.stack(said), labels),
+            true_class(np.stack(said), examples.labels[rows]),
             stream(seed, "aggregation"),
             penalty=self.penalty,
             epochs=self.aggregation_epochs,

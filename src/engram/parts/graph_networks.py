@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -136,7 +137,7 @@ def geometric() -> Any:
 def sizes(layout: GraphLayout) -> list[tuple[int, int]]:
     """What each layer takes and gives."""
     widths = [layout.features, *[layout.width] * (layout.layers - 1), layout.classes]
-    return list(zip(widths[:-1], widths[1:], strict=True))
+    return list(pairwise(widths))
 
 
 def gcn(layout: GraphLayout) -> list[nn.Module]:

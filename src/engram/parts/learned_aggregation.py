@@ -3,8 +3,8 @@
     min over alpha of  mean over w in G0 of CE( sum_i alpha_i P_i(w), y_w )  +  lambda ||alpha||_2
     with alpha_i >= 0 and sum_i alpha_i = 1
 
-P_i are probabilities. Their weighted mean is one too, so its cross-entropy is minus the logarithm of
-what it gives the true class, and nothing has to be sent through a softmax again.
+P_i are probabilities. Their weighted mean is one too, so its cross-entropy is minus the logarithm
+of what it gives the true class, and nothing has to be sent through a softmax again.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def learned_weights(
     true: Float[np.ndarray, "shards n"],
     rng: np.random.Generator,
     *,
-    penalty: float = 1.0,
+    penalty: float = 0.1,
     epochs: int = 50,
     batch: int = 32,
     learning_rate: float = 1e-3,
@@ -84,6 +84,7 @@ def learned_weights(
             told = true[:, order[start : start + batch]]
             step += 1
             slope = gradient(alpha, told, penalty)
+            slope -= slope.mean()  # what moves all weights alike is undone by their sum
             first = 0.9 * first + 0.1 * slope
             second = 0.999 * second + 0.001 * slope**2
             moved = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)

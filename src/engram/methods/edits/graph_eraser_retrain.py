@@ -6,8 +6,8 @@ edges but those that ended there. An edge was seen by a shard only if both of it
 edge that the cut went through was seen by none, and takes no training. What saw everybody are the
 weights of the shards, which are learnt again every time.
 
-    w'_k = train(nodes of k \\ deleted; edges among them \\ deleted)   where k saw one of them
-    w'_k = w_k                                                        for all other shards k
+    w'_k = train(nodes of k but the deleted; edges among them but the deleted)   k saw one of them
+    w'_k = w_k                                                                   all other shards
     alpha' = argmin over G0' of CE + lambda ||alpha||_2
 
 Many nodes and edges are deleted in one go: a shard is trained again at most once. A shard whose

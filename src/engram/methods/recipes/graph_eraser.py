@@ -10,16 +10,17 @@ each part and the edges inside of it. Parts that say more about the graph count 
     alpha = argmin  mean over w in G0 of  - log p(w)_y  +  lambda ||alpha||_2
     |shard| <= ceil( n / m + delta (n - n / m) )
 
-The edit `graph-eraser-retrain` then deletes nodes and edges: bit for bit what would be there if they
-had never been, relative to two things: to where the *other* nodes lie, since the partition looked at
-the whole graph, and to the number of classes. On a graphics card sums along edges may differ in
+The edit `graph-eraser-retrain` then deletes nodes and edges: bit for bit what would be there if
+they had never been, relative to two things: to where the *other* nodes lie, since the partition
+looked at the whole graph, and to the number of classes. On a graphics card sums along edges may differ in
 their last bits. The target holds no graph: a deleted node is gone from the answers once it is gone
 from the graph that is asked about.
 
 Differs from the paper: 1. Every step of a shard sees all of its edges; the paper samples 5
 neighbours. 2. AdamW with a falling learning rate. 3. The weights are made to sum to 1 after every
-step, not at the end, so that what is scored is a probability; and the paper's code weighs
-log-probabilities, which are none. 4. The weights are learnt again after every deletion, and not
+step, not at the end, so that what is scored is a probability, and the part of a slope that all of
+them share is left out, which their sum would undo; the paper's code weighs log-probabilities,
+which are none. Lambda is 0.1, not 1. 4. The weights are learnt again after every deletion, and not
 only if the sample G0 held the node: they depend on the shards that were trained again. 5. G0 is
 drawn by lots that depend on each record's id, so that it is what it would be without the node. 6.
 Embeddings for k-means see no labels (GraphSAGE's unsupervised loss); those of the paper's code do,

@@ -28,10 +28,10 @@ def balanced_kmeans(
 def even_kmeans(
     points: Points, m: int, cap: int, rng: np.random.Generator, rounds: int
 ) -> Int[np.ndarray, " nodes"]:
-    """The same, with the smallest sum of squared distances in each round (Malinen and Franti, 2014).
+    """The same, with the smallest sum of squared distances in each round.
 
-    There an assignment problem is solved with one column a place in a cluster, as many as nodes;
-    here the transport problem of the same value, with one column a cluster.
+    Malinen and Franti (2014) solve an assignment problem with one column a place in a cluster, as
+    many as nodes; here the transport problem of the same value is, with one column a cluster.
     """
     return _lloyd(points, m, cap, rng, rounds, least_sum)
 

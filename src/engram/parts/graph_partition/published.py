@@ -19,7 +19,7 @@ SEEDS = 2**31 - 1
 def metis(
     graph: Graph, m: int, delta: float, rng: np.random.Generator
 ) -> Int[np.ndarray, " nodes"]:
-    """METIS's k-way partition (Karypis and Kumar, 1998), with about the imbalance that is allowed.
+    """METIS's k-way partition (Karypis and Kumar, 1998), about as uneven as is allowed.
 
     Raises:
         EngramError: pymetis is not installed.
