@@ -95,7 +95,7 @@ def _graph(options: Mapping[str, str]) -> Split:
         name: whole(GRAPH, name, options.get(name, usual), 1, 10_000)
         for name, usual in (("communities", "40"), ("classes", "7"), ("features", "32"))
     }
-    noise = whole(GRAPH, "noise", options.get("noise", "3"), 0, 1000)
+    noise = float(whole(GRAPH, "noise", options.get("noise", "3"), 0, 1000))
     n, rng = _count(GRAPH, options, NODES), stream(_seed(GRAPH, options), "demo", "graph")
     return planted_graph(n, rng, **sizes, noise=noise)
 

@@ -109,8 +109,9 @@ class Graph:
         inside = np.zeros(self.nodes, bool)
         inside[rows] = True
         for _ in range(hops):
-            inside[self.edges[1][inside[self.edges[0]]]] = True
-            inside[self.edges[0][inside[self.edges[1]]]] = True
+            low, high = inside[self.edges]
+            inside[self.edges[1][low]] = True
+            inside[self.edges[0][high]] = True
         return np.flatnonzero(inside)
 
     def without(self, keys: Iterable[int]) -> "Graph":
