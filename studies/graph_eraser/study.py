@@ -29,6 +29,8 @@ from engram.parts.graph_partition import BALANCED, cut_share, largest_size
 from engram.stats import auc
 
 CUT_ONLY = ("blpa-base", "metis", "louvain")
+KINDS = ("gcn", "sage")
+"""What the networks are whose deletions are timed."""
 
 
 def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, float | Finding]:
@@ -46,7 +48,8 @@ def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, flo
         found |= on_graph
         above_cap += over
         if name == settings["deletes on"]:
-            found |= _deletions(records, source, settings, run)
+            for kind in KINDS:
+                found |= _deletions(kind, records, source, settings, run)
     return {**found, "shards above the cap": float(above_cap)}
 
 
@@ -119,16 +122,16 @@ def _leak(target: Target, known: Any, run: EngineRun) -> float:
 
 
 def _deletions(
-    records: Split, source: str, settings: Mapping[str, Any], run: EngineRun
+    kind: str, records: Split, source: str, settings: Mapping[str, Any], run: EngineRun
 ) -> dict[str, float]:
     """Seconds to delete a node, to train the whole again, and what is wrong with the result."""
     here = settings[settings["deletes on"]]
-    fields = {**here["train"], "shards": settings["delete shards"], "partition": "blpa"}
+    own = {**here["train"], "architecture": kind}
+    # A warm-up of no step at all: the same network, which is trained here and not found.
+    own |= {"warmup": 1e-6}
+    fields = {**own, "shards": settings["delete shards"], "partition": "blpa"}
     started = time.process_time()
-    # Another name of the same settings, so that it is trained and not found.
-    whole = _train(
-        "train-graph-nodes", {**here["train"], "warmup": 1e-6}, records, source, here, run
-    )
+    whole = _train("train-graph-nodes", own, records, source, here, run)
     whole_seconds = time.process_time() - started
     started = time.process_time()
     target = _train("graph-eraser", fields, records, source, here, run)
@@ -141,18 +144,18 @@ def _deletions(
         started = time.process_time()
         after = edit(method, target, keep, forget, run)
         seconds.append(time.process_time() - started)
-        wrong += _different(target, after, cut_out(keep), forget.ids[0], run)
+        wrong += _different(target, after, cut_out(keep), forget.ids[0])
     return {
-        "seconds to train the whole again": whole_seconds,
-        "seconds to train all shards": sharded_seconds,
-        "seconds to delete a node": float(np.mean(seconds)),
-        "share of the time of training the whole again": float(np.mean(seconds)) / whole_seconds,
-        "share of the time of training all shards": float(np.mean(seconds)) / sharded_seconds,
-        "shards that are not as if the node had never been": float(wrong),
+        f"{kind}: seconds to train the whole again": whole_seconds,
+        f"{kind}: seconds to train all shards": sharded_seconds,
+        f"{kind}: seconds to delete a node": float(np.mean(seconds)),
+        f"{kind}: share of the time of the whole": float(np.mean(seconds)) / whole_seconds,
+        f"{kind}: share of the time of all shards": float(np.mean(seconds)) / sharded_seconds,
+        f"{kind}: shards that are not as if the node had never been": float(wrong),
     }
 
 
-def _different(before: Target, after: Target, never: Split, gone: str, run: EngineRun) -> int:
+def _different(before: Target, after: Target, never: Split, gone: str) -> int:
     """Shards of `after` that differ from those trained where the node never was, or from before."""
     recipe = before.lineage.recipe()
     training = GraphEraserTraining(**recipe.config)
@@ -222,16 +225,25 @@ STUDY = Study(
         ),
         Claim(
             "Deleting a node takes at most 0.3 of the time of training the whole again, with ten "
-            "shards",
+            "shards of GraphSAGE",
             where="the table of unlearning times; our bound",
-            test=mean_at_most("share of the time of training the whole again", 0.3, refuted=1.0),
+            test=mean_at_most("sage: share of the time of the whole", 0.3, refuted=1.0),
+            paper_value="2.06 to 35.94 times faster (abstract)",
+        ),
+        Claim(
+            "The same for graph convolutions, which are quick to train",
+            where="the table of unlearning times; our bound",
+            test=mean_at_most("gcn: share of the time of the whole", 0.3, refuted=1.0),
             paper_value="2.06 to 35.94 times faster (abstract)",
         ),
         Claim(
             "After a deletion every shard is, bit for bit, what it would be if the node had never "
             "been, relative to where the others lie",
             where="what is promised",
-            test=equal("shards that are not as if the node had never been", 0.0, 0.0),
+            test=all_of(
+                *(equal(f"{k}: shards that are not as if the node had never been", 0.0, 0.0)
+                  for k in KINDS)
+            ),
         ),
     ),
     budgets={
@@ -245,7 +257,7 @@ STUDY = Study(
             "Cora": {"data": "cora", "train": GCN, "holdout": 0.1, "shards": 20,
                      "partitions": ["random", "blpa", "bekm"]},
             "planted": {"data": "demo:graph?n=2800&features=16&seed={seed}", "train": SAGE,
-                        "holdout": 0.25, "shards": 20, "partitions": ["random", "blpa", "bekm"]},
+                        "holdout": 0.25, "shards": 20, "partitions": ["random", "blpa"]},
             "deletes on": "Cora", "delete shards": 10, "deletions": 3,
         },
         "full": {
@@ -256,7 +268,6 @@ STUDY = Study(
             "deletes on": "Cora", "delete shards": 10, "deletions": 100,
         },
     },
-    seeds={"small": 5},
     tried="TRIED",
     run=run,
 )  # fmt: skip

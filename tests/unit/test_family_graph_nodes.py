@@ -124,7 +124,7 @@ def test_few_records_are_read_with_their_surroundings_alone(model, split):
         rows = np.array([11, 4])
         near = examples.asked.near(rows, 3)
         assert len(near.features) < len(whole.asked.features)
-        told = model.model(*examples.tensors(near))[torch.from_numpy(near.rows)]
+        told = model.model.passed(*examples.tensors(near))[torch.from_numpy(near.rows)]
         expected = FAMILY.logits(model, records)[rows]
         np.testing.assert_allclose(told.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
@@ -159,7 +159,7 @@ def test_a_record_outside_is_asked_by_itself(split):
 
 def test_training_sees_the_edges_among_its_records_alone(split):
     part = split.take(range(0, 60, 2), "half")
-    asked = Asked.of(cut_out(part), 6)
+    asked = Asked.cut_out(cut_out(part))
     graph = graph_beside(split)[0]
     nodes = part.matrix("node")
     inside = np.isin(graph.edges, nodes).all(0).sum()

@@ -30,7 +30,9 @@ def graph_of(pairs, nodes=N):
 def line(n=5, classes=2):
     """A path of n nodes, each with its number as a feature."""
     edges = np.stack([np.arange(n - 1), np.arange(1, n)])
-    return graph_split("line", np.arange(n, dtype=np.float32)[:, None], np.arange(n) % classes, edges)
+    return graph_split(
+        "line", np.arange(n, dtype=np.float32)[:, None], np.arange(n) % classes, edges
+    )
 
 
 @given(LISTS)

@@ -147,11 +147,13 @@ class GraphEraserTraining(GraphTraining):
         there = [network for network in networks if network is not None]
         whole = cut_out(split.select(placement.ids))
         rows = lots(whole.ids, seed, self.sample)
-        examples = GraphExamples.of(there[0], whole)  # nodes and edges, the same for all of them
+        examples = GraphExamples.cut_out(
+            there[0], whole
+        )  # nodes and edges, the same for all of them
         said = []
         with torch.inference_mode():
             for network in there:
-                logits = network.eval()(*examples.whole)[torch.from_numpy(rows)]
+                logits = network.eval().passed(*examples.whole)[torch.from_numpy(rows)]
                 said.append(torch.softmax(logits.double(), 1).cpu().numpy())
         weights[alive] = learned_weights(
             true_class(np.stack(said), examples.labels[rows]),

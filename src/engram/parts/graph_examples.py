@@ -69,6 +69,12 @@ class Asked:
         features = np.concatenate([known, own[other].reshape(-1, known.shape[1])])
         return cls(graph, features, nodes[other], rows)
 
+    @classmethod
+    def cut_out(cls, split: Split) -> "Asked":
+        """The records of a split that was cut out: every node is a record, and brings its own."""
+        graph, features = graph_beside(split)
+        return cls(graph, features, np.zeros(0, np.int64), np.arange(graph.nodes))
+
     @property
     def arcs(self) -> Int[np.ndarray, "2 arcs"]:
         """Who hears whom: the edges in both directions, and those to rows that stand beside."""
@@ -119,9 +125,14 @@ class GraphExamples:
         return cls(model, Asked.of(split, layout.features), labels_of(split, layout.classes))
 
     @cached_property
-    def whole(self) -> tuple[Tensor, Tensor]:
-        """Features and arcs of the whole graph."""
+    def whole(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Scaled features and prepared arcs of the whole graph."""
         return self.tensors(self.asked)
+
+    @classmethod
+    def cut_out(cls, model: GraphNetwork, split: Split) -> "GraphExamples":
+        """The records of a split that was cut out: what training sees."""
+        return cls(model, Asked.cut_out(split), labels_of(split, model.layout.classes))
 
     @property
     def counts(self) -> Int[np.ndarray, " n"]:
@@ -133,10 +144,12 @@ class GraphExamples:
         """Classes."""
         return self.model.layout.classes
 
-    def tensors(self, asked: Asked) -> tuple[Tensor, Tensor]:
-        """Features and arcs where the model is."""
+    def tensors(self, asked: Asked) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Scaled features and prepared arcs, where the model is."""
         device = self.model.mean.device
-        return torch.from_numpy(asked.features).to(device), torch.from_numpy(asked.arcs).to(device)
+        features = self.model.scaled(torch.from_numpy(asked.features).to(device))
+        arcs = torch.from_numpy(asked.arcs).to(device)
+        return features, *self.model.prepared(arcs, len(features))
 
     def logits(
         self, rows: Int[np.ndarray, " rows"], model: GraphNetwork | None = None
@@ -150,7 +163,7 @@ class GraphExamples:
             if len(near.features) * FEW < len(asked.features):
                 places, tensors = near.rows, self.tensors(near)
         tensors = tensors or self.whole
-        return model(*tensors)[torch.from_numpy(places).to(tensors[0].device)].float()
+        return model.passed(*tensors)[torch.from_numpy(places).to(tensors[0].device)].float()
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
         """Cross-entropy of each record, in nats."""

@@ -100,12 +100,37 @@ class GraphNetwork(nn.Module):
         self, features: Float[Tensor, "nodes features"], arcs: Int[Tensor, "2 arcs"]
     ) -> Float[Tensor, "nodes classes"]:
         """Logits of each class at every node; an arc carries what its first end says."""
-        hidden = self.scaled(features)
+        return self.passed(self.scaled(features), *self.prepared(arcs, len(features)))
+
+    def passed(
+        self,
+        hidden: Float[Tensor, "nodes features"],
+        arcs: Int[Tensor, "2 arcs"],
+        weights: Float[Tensor, " arcs"] | None,
+    ) -> Float[Tensor, "nodes classes"]:
+        """The layers alone, of features that are scaled and arcs that are prepared."""
+        more = () if weights is None else (weights,)
         for number, layer in enumerate(self.body):
-            hidden = layer(hidden) if isinstance(layer, nn.Linear) else layer(hidden, arcs)
+            linear = isinstance(layer, nn.Linear)
+            hidden = layer(hidden) if linear else layer(hidden, arcs, *more)
             if number + 1 < len(self.body):
                 hidden = self.dropout(torch.relu(hidden))
         return hidden
+
+    def prepared(
+        self, arcs: Int[Tensor, "2 arcs"], nodes: int
+    ) -> tuple[Int[Tensor, "2 more"], Float[Tensor, " more"] | None]:
+        """The arcs as the layers take them; once for all layers and steps.
+
+        Graph convolutions: with an arc from every node to itself, and weighed by 1 / sqrt(d_u d_v),
+        the degrees counting what each end hears, itself included.
+        """
+        if self.layout.architecture != "gcn":
+            return arcs, None
+        loops = torch.arange(nodes, device=arcs.device).expand(2, nodes)
+        arcs = torch.cat([arcs, loops], 1)
+        root = torch.bincount(arcs[1], minlength=nodes).float().rsqrt()
+        return arcs, root[arcs[0]] * root[arcs[1]]
 
     def scaled(self, features: Float[Tensor, "nodes features"]) -> Float[Tensor, "nodes features"]:
         """The features as the first layer sees them."""
@@ -141,9 +166,9 @@ def sizes(layout: GraphLayout) -> list[tuple[int, int]]:
 
 
 def gcn(layout: GraphLayout) -> list[nn.Module]:
-    """Graph convolutions (Kipf and Welling, 2017), normalised by the graph that is given."""
+    """Graph convolutions (Kipf and Welling, 2017); the arcs come with their weights."""
     kind = geometric().GCNConv
-    return [kind(before, after) for before, after in sizes(layout)]
+    return [kind(before, after, normalize=False) for before, after in sizes(layout)]
 
 
 def gat(layout: GraphLayout) -> list[nn.Module]:

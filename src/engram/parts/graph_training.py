@@ -7,6 +7,7 @@ What is learnt from are the records of a split and the edges between them; the e
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 
 from engram.core import Run, Split, torch_seeded
@@ -117,11 +118,15 @@ class GraphTraining:
         Returns:
             What was logged: `step`, `epoch`, `loss` and `lr` of about 1,000 steps.
         """
-        examples = GraphExamples.of(network, cut_out(split))
+        examples = GraphExamples.cut_out(network, cut_out(split))
         check_not_empty(examples, split.name)
-        batches = Epochs(examples, self.batch_size or len(split), run)
-        plan = self.plan(self.epochs * batches.per_epoch)
-        training = Training(network, plan, run, key, batches.per_epoch, file=file)
-        for _ in training.steps(lambda step: batch_loss(examples, batches.rows(step))):
+        if self.batch_size in range(1, len(split)):
+            batches = Epochs(examples, self.batch_size, run)
+            each, rows = batches.per_epoch, batches.rows
+        else:  # all records in every step, whose order is nothing
+            everything = np.arange(len(split))
+            each, rows = 1, lambda step: everything
+        training = Training(network, self.plan(self.epochs * each), run, key, each, file=file)
+        for _ in training.steps(lambda step: batch_loss(examples, rows(step))):
             pass
         return training.trace

@@ -56,9 +56,7 @@ class NodeMembership:
 
     def __post_init__(self) -> None:
         if self.query not in QUERIES:
-            raise EngramError(
-                f"query is {self.query!r}", hint=f"it is one of {', '.join(QUERIES)}"
-            )
+            raise EngramError(f"query is {self.query!r}", hint=f"it is one of {', '.join(QUERIES)}")
         check_shadows(self.shadows, 2, "half of them see a given record")
 
     def __call__(self, target: Target, split: Split, run: Run) -> Scores:
