@@ -144,7 +144,7 @@ def _deletions(
         started = time.process_time()
         after = edit(method, target, keep, forget, run)
         seconds.append(time.process_time() - started)
-        wrong += _different(target, after, cut_out(keep), forget.ids[0])
+        wrong += _different(target, after, cut_out(keep), forget.ids[0], run)
     return {
         f"{kind}: seconds to train the whole again": whole_seconds,
         f"{kind}: seconds to train all shards": sharded_seconds,
@@ -155,7 +155,7 @@ def _deletions(
     }
 
 
-def _different(before: Target, after: Target, never: Split, gone: str) -> int:
+def _different(before: Target, after: Target, never: Split, gone: str, run: EngineRun) -> int:
     """Shards of `after` that differ from those trained where the node never was, or from before."""
     recipe = before.lineage.recipe()
     training = GraphEraserTraining(**recipe.config)

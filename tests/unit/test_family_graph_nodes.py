@@ -163,7 +163,8 @@ def test_training_sees_the_edges_among_its_records_alone(split):
     graph = graph_beside(split)[0]
     nodes = part.matrix("node")
     inside = np.isin(graph.edges, nodes).all(0).sum()
-    assert asked.arcs.shape == (2, 2 * inside) and 0 < inside < graph.edges.shape[1]
+    assert asked.arcs.shape == (2, 2 * inside)
+    assert 0 < inside < graph.edges.shape[1]
     assert len(asked.features) == 30
 
 
@@ -194,7 +195,9 @@ def test_canaries_can_be_trained_on_and_asked_about(split):
 
 def test_a_record_is_told_with_its_node(split):
     said = FAMILY.render(split, 3)
-    assert "node 3" in said and "neighbours" in said and "label" in said
+    assert "node 3" in said
+    assert "neighbours" in said
+    assert "label" in said
 
 
 def test_a_graph_without_edges_can_be_asked_about():

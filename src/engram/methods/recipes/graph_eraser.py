@@ -12,9 +12,9 @@ each part and the edges inside of it. Parts that say more about the graph count 
 
 The edit `graph-eraser-retrain` then deletes nodes and edges: bit for bit what would be there if
 they had never been, relative to two things: to where the *other* nodes lie, since the partition
-looked at the whole graph, and to the number of classes. On a graphics card sums along edges may differ in
-their last bits. The target holds no graph: a deleted node is gone from the answers once it is gone
-from the graph that is asked about.
+looked at the whole graph, and to the number of classes. On a graphics card sums along edges may
+differ in their last bits. The target holds no graph: a deleted node is gone from the answers once
+it is gone from the graph that is asked about.
 
 Differs from the paper: 1. Every step of a shard sees all of its edges; the paper samples 5
 neighbours. 2. AdamW with a falling learning rate. 3. The weights are made to sum to 1 after every
