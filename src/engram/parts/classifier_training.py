@@ -5,7 +5,7 @@ A recipe is a `ClassifierTraining` with fields of its own. `start` makes the unt
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
@@ -13,7 +13,7 @@ from engram.core import EngramError, Run, Split, torch_seeded
 from engram.parts.array_examples import ArrayExamples
 from engram.parts.labelled import features_of, labels_of
 from engram.parts.networks import Layout, Network
-from engram.parts.record_shape import shape_of_records
+from engram.parts.record_shape import layout_of_records
 from engram.parts.training import (
     FILE,
     Epochs,
@@ -34,15 +34,17 @@ class ClassifierTraining:
 
     family: ClassVar[str] = "classifier"
 
-    architecture: Literal["mlp", "cnn"] = "mlp"
-    """mlp: fully connected; cnn: convolutions, for images."""
+    architecture: str = "mlp"
+    """mlp: fully connected; cnn: convolutions, resnet: with ways past them, both for images. In
+    Python, `module:NAME` is a network that an installed package brings along."""
     width: int = 64
-    """Hidden numbers (mlp), or channels of the first block (cnn)."""
+    """Hidden numbers (mlp), or channels of the first block (cnn, resnet)."""
     layers: int = 2
-    """Hidden layers (mlp), or blocks (cnn)."""
+    """Hidden layers (mlp), or blocks (cnn, resnet)."""
     shape: tuple[int, ...] = ()
     """Channels, height and width of an image whose pixels are the features, in this order.
-    Empty: features as they are (mlp), or a square image of one channel (cnn)."""
+    Empty: what the data says of its images, else a square of one channel; an mlp takes features
+    as they are."""
     epochs: int = 30
     """Times that each record is seen."""
     batch_size: int = 32
@@ -80,12 +82,13 @@ class ClassifierTraining:
         """
         check_some(split)
         features = features_of(split)
-        layout = Layout(
+        layout = layout_of_records(
             self.architecture,
-            shape_of_records(self.architecture, self.shape, features.shape[1]),
+            self.shape,
+            split,
+            features.shape[1],
             classes or int(labels_of(split).max()) + 1,
-            self.width,
-            self.layers,
+            (self.width, self.layers),
         )
         with torch_seeded(run.seed, "initial weights"):
             network = layout.build()
