@@ -8,7 +8,8 @@ from tests_engine import method
 from engram.core import EngramError
 from engram.engine import EngineRun, known_records, load, to_forget
 from engram.engine.forget import BEFORE, FORGETTING, INDEX, NEVER, with_residual
-from engram.engine.forget_compare import compare_unlearners, suited
+from engram.engine.forget_compare import _told_apart, compare_unlearners
+from engram.engine.prepared import Suited, suited
 from engram.store import deletions
 
 
@@ -32,7 +33,7 @@ def compared(store, tmp_path_factory):
         known,
         records,
         methods,
-        compare_unlearners(target, known, records, methods, run),
+        compare_unlearners(target, known, records, Suited(methods, {}), run),
     )
 
 
@@ -75,7 +76,7 @@ def test_the_short_table_says_promises_and_verdicts(compared):
 
 def test_it_is_found_again(compared):
     root, target, known, records, methods, done = compared
-    again = compare_unlearners(target, known, records, methods, EngineRun(root=root))
+    again = compare_unlearners(target, known, records, Suited(methods, {}), EngineRun(root=root))
     assert again.story.folder == done.story.folder
     assert again.story.document["created"] == done.story.document["created"]
 
@@ -102,7 +103,7 @@ def test_unlearners_must_be_known(compared, wanted, says):
 
 
 def test_all_are_those_of_the_family(compared):
-    found = suited(compared[1], ["all"])
+    found = suited(compared[1], ["all"]).edits
     assert {"npo", "rmu", "guardrail"} <= set(found)
     assert "retrain" not in found
 
@@ -144,5 +145,22 @@ FINE = {"level": "no leak found", "sentence": "They can no longer be told."}
 )  # fmt: skip
 def test_the_verdict_tells_removal_from_suppression(rows, level, says):
     found = with_residual(FINE, rows)
+    assert found["level"] == level
+    assert says in found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("chance", "level", "says"),
+    [
+        ({BEFORE: 1e-6, "npo": 0.4, "sisa": 0.6, NEVER: 0.5}, "no leak found",
+         "cannot be told from records never seen after npo, sisa."),
+        ({BEFORE: 1e-6, "npo": 0.01, "sisa": 0.6, NEVER: 0.5}, "leak",
+         "after sisa; they still can after npo."),
+        ({BEFORE: 1e-6, "npo": 0.01, NEVER: 0.5}, "leak", "records still can after npo."),
+        ({BEFORE: 0.2, "npo": 0.01, NEVER: 0.5}, "unknown", "even before they were forgotten"),
+    ],
+)  # fmt: skip
+def test_where_insides_cannot_be_asked_membership_decides(chance, level, says):
+    found = _told_apart(chance)
     assert found["level"] == level
     assert says in found["sentence"]

@@ -24,6 +24,8 @@ COMMANDS = {
     "report": ("keep", "write a finished run's report again"),
     "verify": ("keep", "is the deletion ledger whole, and a certificate in it?"),
     "reindex": ("keep", "make the index again from the run folders"),
+    "doctor": ("care", "what is installed, which device there is, what the store takes"),
+    "prune": ("care", "what of the store can go; a dry run unless told otherwise"),
 }
 
 HELP = """engram {version}: a lab for what models take from their data

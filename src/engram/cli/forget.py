@@ -18,8 +18,9 @@ from engram.engine import forget as run_forget
 from engram.engine.answer_logs import judge_logs
 from engram.engine.auto_forget import CHANCE, HELD_OUT, KEPT, Attempt, choose_unlearner
 from engram.engine.forget import retrain_without
-from engram.engine.forget_compare import compare_unlearners, suited
+from engram.engine.forget_compare import compare_unlearners
 from engram.engine.forget_evidence import suits_residual
+from engram.engine.prepared import answering, suited
 from engram.stats.residual import REMOVED, SUMMARIES
 
 
@@ -35,11 +36,12 @@ class ForgetOptions(Common):
     """Forget the records with these ids, with commas between them."""
     records: str = ""
     """Forget the records in this file; they are found by their content."""
-    method: str = "gradient-difference"
-    """The unlearner (`engram ls edits`), or auto: the cheapest one that passes the policy."""
+    method: str = ""
+    """The unlearner (`engram ls edits`), or auto: the cheapest one that passes the policy. By
+    default the one that the target was prepared for (by sisa, say), else gradient-difference."""
     compare: str = ""
-    """Try these unlearners (names with commas between them, or all) and compare them in one table;
-    nothing is deleted by that."""
+    """Try these (names with commas between them, or all) and compare them in one table: unlearners,
+    and recipes that would have prepared for the request. Nothing is deleted by that."""
     policy: Path | None = None
     """Limits for --method auto, a TOML file as `engram check` reads: on chance (p-value of
     forgotten and held-out records being alike), usefulness on kept records and usefulness on
@@ -76,18 +78,19 @@ def forget(args: list[str]) -> int:
     automatic = options.method == "auto"
     if options.policy is not None and not automatic:
         raise EngramError(
-            f"--policy is given, but --method is {options.method}",
+            f"--policy is given, but --method is {options.method or 'not auto'}",
             hint="a policy chooses between methods: --method auto",
         )
     limits = read_policy(options.policy) if options.policy else FORGETTING
-    if options.compare and options.method != ForgetOptions.method:
+    if options.compare and options.method:
         raise EngramError(
             f"--compare and --method {options.method} are both given",
             hint="--compare tries several methods; ask for one of them afterwards",
         )
-    method = None if automatic else catalog.find("edits", options.method).load()()
     run = make_run(options)
     target = load(options.target, run.device)
+    name = options.method or answering(target) or USUAL
+    method = None if automatic else catalog.find("edits", name).load()()
     known = known_records(target, options.data)
     asked = data.read(options.records, **columns_of(target)) if options.records else None
     ids = split_list(options.ids)
@@ -146,8 +149,8 @@ def _compare(
     options: ForgetOptions, target: Target, known: Any, records: Split, run: EngineRun
 ) -> int:
     """`engram forget --compare`."""
-    methods = suited(target, split_list(options.compare))
-    done = compare_unlearners(target, known, records, methods, run, out=options.out)
+    ways = suited(target, split_list(options.compare))
+    done = compare_unlearners(target, known, records, ways, run, out=options.out)
     report = done.story.folder / "report.html"
     tell(
         {"promises": dict(done.promises), "failed": dict(done.failed), "report": str(report),
@@ -165,6 +168,8 @@ def _compare(
     return 0
 
 
+USUAL = "gradient-difference"
+"""The unlearner of targets that were not prepared for requests."""
 FORGETTING: list[dict[str, Any]] = [
     {"name": CHANCE, "min": 0.05},
     {"name": KEPT, "min": 0.8},

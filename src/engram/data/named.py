@@ -61,6 +61,12 @@ def sets() -> dict[str, Source]:
     return found
 
 
+def folder_of(name: str) -> str:
+    """The folder in `$ENGRAM_DATA` in which a named set is looked for."""
+    about: DataSet = import_module(f"engram.data.sets.{name.replace('-', '_')}").ABOUT
+    return about.folder
+
+
 def load(source: str) -> Any:
     """What the set's `load(files, options)` makes: a `Split`, or a table of scores.
 

@@ -4,7 +4,8 @@ Cheap methods come first. Each is judged by whether the forgotten records can be
 ones (in either direction), by how useful the model has stayed, and by whether what was forgotten
 is removed or only suppressed; where there is no retrained model to compare with, held-out records
 stand in for it. The first that passes is kept. Training again without the records is exact, and
-needs no judge: it is the last resort and always passes.
+needs no judge: it is the last resort and always passes. Of a target that was prepared for requests
+only the edit that it was prepared for is tried.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from engram import catalog, stats
 from engram.core import DivergedError, EngramError, Finding, Split, Target
 from engram.engine.forget import calibrated, kept, scorable, two_sided
 from engram.engine.forget_evidence import residual_of
+from engram.engine.prepared import answering
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.train import edit
@@ -59,7 +61,8 @@ def choose_unlearner(
     """
     keep = kept(target, known, records)
     attempts: list[Attempt] = []
-    for name in ORDER:
+    prepared = answering(target)
+    for name in (prepared,) if prepared else ORDER:
         method = catalog.find("edits", name).load()()
         if target.family not in method.families:
             continue

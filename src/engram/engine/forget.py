@@ -257,10 +257,10 @@ def compare(
     asked = [_questions(m, attack, *sides, run) for m in models.values()]
     table = [list(row) for row in zip(*(found for found, _ in asked), strict=True)]
     table += more_rows(models, *sides, run, before=BEFORE, never=NEVER)
-    return [_row(models, cells) for cells in table], [chance for _, chance in asked]
+    return [row_of(models, cells) for cells in table], [chance for _, chance in asked]
 
 
-def _row(models: Mapping[str, Target], cells: list[Finding]) -> dict[str, Any]:
+def row_of(models: Mapping[str, Target], cells: list[Finding]) -> dict[str, Any]:
     """One row of the story's table: the same question to every model."""
     first = cells[0]
     return {

@@ -1,30 +1,34 @@
-"""`engram forget --compare`: one deletion request, many unlearners, one table.
+"""`engram forget --compare`: one deletion request, many ways to answer it, one table.
 
-Every method makes its model from the same target; all of them, the target and a model trained
-without the records are asked the same questions. Nothing is deleted by it: the target stays, and
-the deletion ledger is not written to.
+Every unlearner makes its model from the same target. Recipes that prepare for deletion are trained
+on the same records first, and then asked to forget. All of these models, the target and a model
+trained without the records are asked the same questions. Nothing is deleted by it: the target
+stays, and the deletion ledger is not written to.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engram import __version__, catalog
-from engram.core import DivergedError, EngramError, Split, Target, nearest
+from engram import __version__
+from engram.core import DivergedError, EngramError, Finding, Split, Target
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.forget import (
     BEFORE,
     FORGETTING,
     INDEX,
     NEVER,
+    SIGNIFICANT,
     calibrated,
     compare,
     kept,
     retrain_without,
+    row_of,
 )
-from engram.engine.forget_evidence import BY_DEFINITION
+from engram.engine.forget_evidence import BY_DEFINITION, seconds_of
+from engram.engine.prepared import Suited, answer, prepare
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.targets import now
@@ -32,16 +36,19 @@ from engram.engine.train import BusyError, edit
 from engram.stats.residual import GONE, HIDDEN, KEPT, verdict
 from engram.store import DiskFullError, run_id
 
-ALL, EXACT = "all", "retrain"
+BEFOREHAND = "seconds spent before the request"
 SHOWN = (
     ("AUC", "AUC of forgotten records"),
     ("privacy gap", "privacy gap to the model that never saw them"),
     ("forget quality", "forget quality (p-value)"),
     ("utility", "model utility on kept records"),
+    ("accuracy", "accuracy on held-out records"),
     ("loss on kept", "loss on kept records"),
     ("forgetting", "behavioural forgetting"),
     ("index", INDEX),
     ("seconds", "seconds to make it"),
+    ("beforehand", BEFOREHAND),
+    ("MB", "storage"),
 )
 """What the short table shows of each model: heading and row."""
 
@@ -84,84 +91,92 @@ def _says(rows: Mapping[str, Any], place: int) -> str:
     return verdict(rows[FORGETTING][place]["value"], rows[INDEX][place]["value"])
 
 
-def suited(target: Target, wanted: Sequence[str]) -> dict[str, Any]:
-    """The unlearners that were named, or all that suit the target's family, ready for use.
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """The models that stand side by side, by what they are called.
 
-    Raises:
-        EngramError: One of them is not known, or is not for this family.
+    Attributes:
+        models: The target first, the one that never saw the records last.
+        before: What stood there before the request: the target itself, or a prepared one.
+        promises: What is promised of each: exact, approximate, suppression, a guarantee.
+        failed: What made no model, and why.
     """
-    known = catalog.entries("edits")
-    if list(wanted) == [ALL]:
-        methods = {name: known[name].load() for name in known}
-        return {
-            name: kind()
-            for name, kind in methods.items()
-            if target.family in kind.families and name != EXACT
-        }
-    found = {}
-    for name in wanted:
-        if name not in known:
-            raise EngramError(
-                f"there is no unlearner called {name!r}",
-                hint=nearest(name, known, "`engram ls edits` lists them; all takes every one"),
-            )
-        kind = known[name].load()
-        if target.family not in kind.families:
-            raise EngramError(
-                f"{name} edits {', '.join(sorted(kind.families))}, but target {target.name!r} is "
-                f"a {target.family}",
-                hint="--compare all takes those that suit it",
-            )
-        if name != EXACT:  # it stands in the table anyway
-            found[name] = kind()
-    if not found:
-        raise EngramError(
-            "--compare names no unlearner beside retrain",
-            hint="--compare all, or names with commas between them",
-        )
-    return found
+
+    models: dict[str, Target]
+    before: dict[str, Target]
+    promises: dict[str, str]
+    failed: dict[str, str]
 
 
 def compare_unlearners(
     target: Target,
     known: Known,
     records: Split,
-    methods: Mapping[str, Any],
+    ways: Suited,
     run: EngineRun,
     *,
     out: Path | None = None,
     title: str = "",
 ) -> Compared:
-    """Make a model by each method, and ask all of them the same questions.
+    """Make a model in each way, and ask all of them the same questions.
 
     Args:
         target: One of ours, with a ledger.
         known: Its records (`known_records`).
         records: What to forget (`to_forget`).
-        methods: Edits by name (`suited`).
+        ways: Edits, and recipes that would have prepared for the request (`suited`).
         run: Seed, device, store.
         out: Folder of the evidence; by default one in the store.
         title: Heads the report.
     """
     keep = kept(target, known, records)
-    models: dict[str, Target] = {BEFORE: target}
-    failed: dict[str, str] = {}
-    for done, (name, method) in enumerate(methods.items()):
-        run.progress(done, len(methods), f"unlearners: {name}")
+    made = _Made({BEFORE: target}, {}, {}, {})
+    for done, (name, way) in enumerate([*ways.edits.items(), *ways.recipes.items()]):
+        run.progress(done, len(ways), f"unlearners: {name}")
         try:
-            ready = calibrated(method, target, known, run)
-            models[name] = edit(ready, target, keep, records, run)
+            if name in ways.recipes:
+                before = prepare(way, target, known, run)
+                after = answer(way, before, keep, records, run)
+            else:
+                before, ready = target, calibrated(way, target, known, run)
+                after = edit(ready, target, keep, records, run)
         except (BusyError, DiskFullError):
             raise
         except EngramError as problem:
             # What a method cannot do is a line of the table; it must not lose the others.
             kind = "diverged" if isinstance(problem, DivergedError) else "could not be applied"
-            failed[name] = f"{kind}: {problem}"
-    models[NEVER] = retrain_without(target, known, set(records.ids), run)
-    promises = {name: getattr(m, "promise", "approximate") for name, m in methods.items()}
-    promises[NEVER] = "exact"
-    story = _story(target, known, records, keep, models, promises, failed, run, out, title)
-    return Compared(story, promises, failed)
+            made.failed[name] = f"{kind}: {problem}"
+            continue
+        made.models[name], made.before[name] = after, before
+        made.promises[name] = promise_of(way, after)
+    made.models[NEVER] = retrain_without(target, known, set(records.ids), run)
+    made.before[NEVER], made.promises[NEVER] = target, "exact"
+    story = _story(target, known, records, keep, made, run, out, title)
+    return Compared(story, made.promises, made.failed)
+
+
+def promise_of(way: Any, after: Target) -> str:
+    """What is promised in a few words: the guarantee of the weights, or what the method says."""
+    guarantee = after.lineage.guarantee
+    kind, value = guarantee.get("kind"), guarantee.get("value")
+    if not kind:
+        return str(getattr(way, "promise", "approximate"))
+    plain = kind != "exact" and isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{kind} = {value:g}" if plain else str(kind)
+
+
+def _beforehand(made: _Made) -> list[Finding]:
+    """Seconds that it took to make what stood there before the request."""
+    spent = {name: seconds_of(before) for name, before in made.before.items()}
+    cells = [Finding.missing(BEFOREHAND, "it is what is asked", unit="s")]
+    for name in list(made.models)[1:]:
+        value = spent[name]
+        cells.append(
+            Finding.missing(BEFOREHAND, "its seconds were not written down", unit="s")
+            if value is None
+            else Finding.exact(BEFOREHAND, value, 1, "s").tagged(better="lower")
+        )
+    return cells
 
 
 def _story(
@@ -169,13 +184,12 @@ def _story(
     known: Known,
     records: Split,
     keep: Split,
-    models: Mapping[str, Target],
-    promises: Mapping[str, str],
-    failed: Mapping[str, str],
+    made: _Made,
     run: EngineRun,
     out: Path | None,
     title: str,
 ) -> AuditRun:
+    models = made.models
     number = run_id(
         "forget-compare",
         models={name: model.fingerprint for name, model in models.items()},
@@ -183,7 +197,7 @@ def _story(
         keep=keep.fingerprint,
         held_out=known.held_out.fingerprint,
         reading=asdict(run.reading),
-        failed=dict(failed),
+        failed=dict(made.failed),
         title=title,
         seed=run.seed,
         code=__version__,
@@ -199,7 +213,8 @@ def _story(
         battery="quick",
         source=f"{known.source}: trained records against held-out ones",
     )
-    rows, _ = compare(models, {BEFORE: before}, keep, records, known.held_out, run)
+    rows, chance = compare(models, {BEFORE: before}, keep, records, known.held_out, run)
+    rows.append(row_of(models, _beforehand(made)))
     document = {
         "engram": __version__,
         "kind": "story",
@@ -210,26 +225,25 @@ def _story(
         "title": title or f"{len(models) - 2} ways to forget {len(records)} records",
         "lead": f"{target.name} was made to forget {len(records)} records in {len(models) - 2} "
         "ways. A way is good where its model cannot be told from the one that never saw them.",
-        "verdict": _best(rows, list(models)),
+        "verdict": _best(rows, dict(zip(models, chance, strict=True))),
         "leak": None,
         "comparison": {"columns": list(models), "rows": rows},
-        "steps": _steps(models, promises, failed),
+        "steps": _steps(made),
         "audits": [{"title": BEFORE, "document": before.document}],
     }
     return finish(folder, document, run.root)
 
 
-def _best(rows: list[dict[str, Any]], columns: Sequence[str]) -> dict[str, str]:
-    """Which methods removed what was forgotten, in one sentence."""
+def _best(rows: list[dict[str, Any]], chance: Mapping[str, float]) -> dict[str, str]:
+    """Which methods removed what was forgotten, in one sentence.
+
+    Where a family of models cannot be asked what is left inside, membership alone decides.
+    """
     by_name = {row["name"]: row["cells"] for row in rows}
     if INDEX not in by_name:
-        return {
-            "level": "unknown",
-            "sentence": "For this family of models it is not known how to tell removal from "
-            "suppression; the table shows what is known.",
-        }
+        return _told_apart(chance)
     says: dict[str, list[str]] = {}
-    for place, name in enumerate(columns):
+    for place, name in enumerate(chance):
         if kind := _says(by_name, place):
             says.setdefault(kind, []).append(name)
     parts = [f"{kind} by {', '.join(says[kind])}" for kind in (GONE, HIDDEN, KEPT) if kind in says]
@@ -238,13 +252,31 @@ def _best(rows: list[dict[str, Any]], columns: Sequence[str]) -> dict[str, str]:
     return {"level": level, "sentence": f"What these records taught is {told}."}
 
 
-def _steps(
-    models: Mapping[str, Target], promises: Mapping[str, str], failed: Mapping[str, str]
-) -> list[dict[str, str]]:
-    made = [
-        {"title": name, "text": f"Promises: {promises[name]}. Made {model.name} (fingerprint "
-         f"{model.fingerprint})."}
-        for name, model in models.items()
+def _told_apart(chance: Mapping[str, float]) -> dict[str, str]:
+    """Of which models the forgotten records can be told from records never seen, either way."""
+    made = {name: p for name, p in chance.items() if name not in (BEFORE, NEVER)}
+    told = [name for name, p in made.items() if p < SIGNIFICANT]
+    rest = [name for name in made if name not in told]
+    if chance[BEFORE] >= SIGNIFICANT:
+        sentence = (
+            "Nothing can be said: the records could not be told from records never seen even "
+            f"before they were forgotten (p = {chance[BEFORE]:.2g})."
+        )
+        return {"level": "unknown", "sentence": sentence}
+    parts = []
+    if rest:
+        parts.append(f"cannot be told from records never seen after {', '.join(rest)}")
+    if told:
+        parts.append(f"still can after {', '.join(told)}")
+    level = "leak" if told or not rest else "no leak found"
+    return {"level": level, "sentence": f"The forgotten records {'; they '.join(parts)}."}
+
+
+def _steps(made: _Made) -> list[dict[str, str]]:
+    told = [
+        {"title": name, "text": f"Promises: {made.promises[name]}. Made {model.name} (fingerprint "
+         f"{model.fingerprint}). {model.lineage.guarantee.get('sentence', '')}".strip()}
+        for name, model in made.models.items()
         if name != BEFORE
     ]  # fmt: skip
-    return [*made, *({"title": name, "text": why} for name, why in failed.items())]
+    return [*told, *({"title": name, "text": why} for name, why in made.failed.items())]

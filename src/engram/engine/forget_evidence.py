@@ -7,7 +7,6 @@ was not trained.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +51,8 @@ def more_rows(
     rows: list[Cells] = []
     if "text" in families.find(models[before].family).answers:
         rows += _knowledge(models, keep, forgotten, run, never)
+    if "logits" in families.find(models[before].family).answers:
+        rows += _accuracy(models, {"kept": keep, "held-out": outsiders}, run)
     rows += [_neighbours(models, keep, forgotten, run)]
     if never in models:
         rows += [_privacy(models, forgotten, outsiders, run, never)]
@@ -79,6 +80,24 @@ def _knowledge(
         quality = _measured("forget-quality", models, sides, run, retrained=folder)
         rows.append([replace(f, name="forget quality (p-value)") for f in quality])
     return [*rows, [replace(f, name="model utility on kept records") for f in useful]]
+
+
+def _accuracy(
+    models: Mapping[str, Target], sides: Mapping[str, Split], run: EngineRun
+) -> list[Cells]:
+    """How often a classifier is right, on what it was to keep and on what no model saw."""
+    return [
+        [
+            replace(_first_quality(model, side, run), name=f"accuracy on {name} records")
+            for model in models.values()
+        ]
+        for name, side in sides.items()
+    ]
+
+
+def _first_quality(model: Target, side: Split, run: EngineRun) -> Finding:
+    family = families.find(model.family)
+    return family.quality(model.model, side, run.stream("quality", model.fingerprint))[0]
 
 
 def _measured(
@@ -213,26 +232,41 @@ def _likeness(pool: Split, forgotten: Split) -> np.ndarray | None:
 
 
 def _cost(models: Mapping[str, Target]) -> list[Cells]:
-    """Seconds and gradient steps that it took to make each model; of an edit, the edit's alone."""
-    asked = (("seconds", "s", _seconds), ("gradient steps", "", _steps))
+    """What it took to make each model (of an edit, the edit's alone), and what its folder takes."""
+    asked = (
+        ("seconds to make it", "s", seconds_of),
+        ("gradient steps to make it", "", _steps),
+        ("storage", "MB", _megabytes),
+    )
     return [
         [_made(model, what, unit, count) for model in models.values()]
         for what, unit, count in asked
     ]
 
 
-def _made(model: Target, what: str, unit: str, count: Callable[[Path], float | None]) -> Finding:
-    name, value = f"{what} to make it", count(model.folder) if model.folder else None
+def _made(model: Target, name: str, unit: str, count: Callable[[Target], float | None]) -> Finding:
+    value = count(model)
     if value is None:
-        return Finding.missing(name, f"its {what} were not written down", unit=unit)
+        return Finding.missing(name, "it was not written down", unit=unit)
     return Finding.exact(name, value, 1, unit).tagged(better="lower")
 
 
-def _seconds(folder: Path) -> float | None:
-    found = read_json(folder / TARGET).get("seconds")
+def seconds_of(model: Target) -> float | None:
+    """Seconds that it took to make a target, as its folder tells."""
+    if model.folder is None:
+        return None
+    found = read_json(model.folder / TARGET).get("seconds")
     return float(found) if isinstance(found, int | float) and found > 0 else None
 
 
-def _steps(folder: Path) -> float | None:
-    steps = [entry["step"] for entry in trace_of(folder, 10**9) if "step" in entry]
+def _steps(model: Target) -> float | None:
+    entries = trace_of(model.folder, 10**9)
+    steps = [entry["step"] for entry in entries if "step" in entry]
     return float(max(steps) + 1) if steps else None
+
+
+def _megabytes(model: Target) -> float | None:
+    """Size of everything in a target's folder, in 10^6 bytes."""
+    if model.folder is None:
+        return None
+    return sum(p.stat().st_size for p in model.folder.rglob("*") if p.is_file()) / 1e6

@@ -1,0 +1,155 @@
+"""What a store takes on the disk, and what of it can go without losing a result.
+
+Only two things may go. Work that was given up: folders of trainings that nobody is at, and what
+was half-written. And answers that can be asked for again: the cache of signals. Targets, audits,
+evidence and the ledger of deletion requests are results, and are never touched.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engram.core import EngramError
+from engram.store.folders import RECORD, TARGET
+from engram.store.index import FILE as INDEX
+
+SIGNALS, WORK, INCOMING = "signals", ".work-", ".incoming"
+GIVEN_UP, CACHED = "work that was given up", "answers that can be asked for again"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One kind of thing in a store: how many, and how many bytes."""
+
+    what: str
+    count: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Dispensable:
+    """Something that can go."""
+
+    path: Path
+    why: str
+    size: int
+
+
+def shares(root: Path) -> list[Share]:
+    """What a store holds, by kind; empty where there is none."""
+    if not root.is_dir():
+        return []
+    found: dict[str, list[int]] = {}
+    for path in sorted(root.iterdir()):
+        found.setdefault(_kind(path), []).append(size_of(path))
+    return [Share(what, len(sizes), sum(sizes)) for what, sizes in sorted(found.items())]
+
+
+def _kind(path: Path) -> str:
+    if (path / RECORD).is_file():
+        return "audits and stories"
+    if (path / TARGET).is_file():
+        return "targets"
+    if path.name == SIGNALS:
+        return "cached answers"
+    if path.name.startswith(INDEX):
+        return "index"
+    return "unfinished or other" if path.is_dir() else "other files"
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; links are not followed."""
+    if path.is_symlink():
+        return 0
+    if not path.is_dir():
+        return _bytes(path)
+    total = 0
+    for folder, _, names in os.walk(path):
+        total += sum(_bytes(Path(folder, name)) for name in names)
+    return total
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # it has gone since it was listed
+        return 0
+
+
+def dispensable(root: Path, *, cached: bool = False) -> list[Dispensable]:
+    """What can go: work that was given up, and cached answers if they are asked for.
+
+    Raises:
+        EngramError: There is no store there, or the folder is none.
+    """
+    _check_store(root)
+    found = [Dispensable(p, GIVEN_UP, size_of(p)) for p in _given_up(root)]
+    if cached and (root / SIGNALS).is_dir() and not (root / SIGNALS).is_symlink():
+        inside = sorted((root / SIGNALS).iterdir())
+        found += [Dispensable(p, CACHED, size_of(p)) for p in inside]
+    return found
+
+
+def prune(root: Path, things: list[Dispensable]) -> int:
+    """Delete what was found; returns the bytes that it took.
+
+    Raises:
+        EngramError: Something would be deleted that does not lie in the store.
+    """
+    home = root.resolve()
+    for thing in things:
+        if not thing.path.parent.resolve().is_relative_to(home):
+            raise EngramError(
+                f"{thing.path} does not lie in the store {root}",
+                hint="links in a store are not followed; delete it yourself if it may go",
+            )
+    for thing in things:
+        if thing.path.is_symlink() or not thing.path.is_dir():
+            thing.path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(thing.path, ignore_errors=True)
+    return sum(thing.size for thing in things)
+
+
+def _check_store(root: Path) -> None:
+    if not root.is_dir():
+        raise EngramError(
+            f"there is no store at {root}", hint="name another with --store, or make a run first"
+        )
+    if not ((root / INDEX).is_file() or (root / SIGNALS).is_dir() or any(_records(root))):
+        raise EngramError(
+            f"{root} does not look like a store: it has no run, no index and no cached answers",
+            hint="name the store with --store, or in ENGRAM_RUNS",
+        )
+
+
+def _records(root: Path) -> Iterator[Path]:
+    for name in (RECORD, TARGET):
+        yield from root.glob(f"*/{name}")
+
+
+def _given_up(root: Path) -> Iterator[Path]:
+    """Folders without a record whose training nobody is at, and what finished ones left behind."""
+    for folder in sorted(root.iterdir()):
+        if folder.is_symlink() or not folder.is_dir() or folder.name == SIGNALS:
+            continue
+        work = [p for p in folder.iterdir() if p.name.startswith(WORK) or p.name == INCOMING]
+        if not work or any(_held(path) for path in work):
+            continue
+        finished = (folder / RECORD).is_file() or (folder / TARGET).is_file()
+        yield from work if finished else [folder]
+
+
+def _held(work: Path) -> bool:
+    """Whether a process is at this work."""
+    try:
+        with (work / "lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock file: nobody can be at it
+        return False
+    return False

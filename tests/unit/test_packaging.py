@@ -1,0 +1,82 @@
+"""What is handed out: a wheel and an sdist that carry all they need, and nothing else."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+
+import engram
+
+HOME = Path(__file__).resolve().parents[2]
+SOURCES = HOME / "src"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    (made,) = WheelBuilder(str(HOME)).build(directory=str(out), versions=["standard"])
+    return Path(made)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sdist")
+    (made,) = SdistBuilder(str(HOME)).build(directory=str(out), versions=["standard"])
+    return Path(made)
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel):
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("engram/")}
+    ours = {
+        path.relative_to(SOURCES).as_posix()
+        for path in (SOURCES / "engram").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert held == ours
+    assert "engram/py.typed" in held
+    assert any(name.endswith(".html") or ".j2" in name for name in held), "templates"
+
+
+def test_the_wheel_holds_nothing_else(wheel):
+    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert tops == {"engram", f"engram-{engram.__version__}.dist-info"}
+
+
+def test_the_sdist_holds_no_tests_and_no_data(sdist):
+    with tarfile.open(sdist) as file:
+        names = [name.partition("/")[2] for name in file.getnames()]
+    tops = {name.partition("/")[0] for name in names}
+    assert {"src", "README.md", "LICENSE", "pyproject.toml"} <= tops
+    assert not tops & {"tests", "studies", "benchmarks", "runs", "demo", ".venv"}
+    assert not [name for name in names if name.endswith((".npz", ".parquet", ".csv", ".xz"))]
+
+
+def test_a_wheel_can_be_made_of_the_sdist(sdist, wheel, tmp_path):
+    with tarfile.open(sdist) as file:
+        file.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    (made,) = WheelBuilder(str(folder)).build(
+        directory=str(tmp_path / "out"), versions=["standard"]
+    )
+    again, first = (zipfile.ZipFile(w).namelist() for w in (made, wheel))
+    assert sorted(again) == sorted(first)
+
+
+def test_the_wheel_alone_answers(wheel, tmp_path):
+    """Unpacked elsewhere, before the sources on the path: it is the wheel that answers."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "ENGRAM_RUNS": str(tmp_path)}
+    call = [sys.executable, "-c", "import engram; print(engram.__file__)"]
+    where = subprocess.run(call, capture_output=True, text=True, env=env, cwd=tmp_path, check=True)
+    assert where.stdout.startswith(str(tmp_path))
+    for command in (["--version"], ["ls"], ["explain", "min-k"]):
+        ran = [sys.executable, "-m", "engram", *command]
+        ours = subprocess.run(ran, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert ours.returncode == 0, ours.stderr
+        assert ours.stdout
