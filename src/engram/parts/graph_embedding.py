@@ -18,8 +18,6 @@ from torch.nn.functional import logsigmoid, normalize
 from engram.core import torch_seeded
 from engram.parts.graph import Graph
 
-Matrix = Float[Tensor, "nodes width"]
-
 
 class MeanEncoder(nn.Module):
     """Two layers, each a node's own numbers beside the mean of its neighbours'."""
@@ -30,7 +28,9 @@ class MeanEncoder(nn.Module):
         self.own = nn.ModuleList(nn.Linear(a, b) for a, b in sizes)
         self.others = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in sizes)
 
-    def forward(self, features: Matrix, mean_of: Tensor) -> Matrix:
+    def forward(
+        self, features: Float[Tensor, "nodes features"], mean_of: Tensor
+    ) -> Float[Tensor, "nodes width"]:
         """An embedding of length 1 of each node."""
         hidden = features
         for place, (own, others) in enumerate(zip(self.own, self.others, strict=True)):

@@ -117,10 +117,10 @@ class GraphEraserTraining(GraphTraining):
         network = self.start(part, here, classes)
         key = json.dumps([key_of(self, seed, part.fingerprint), shard, classes])
         done = Finished(run.scratch / f"shard-{shard}.done.safetensors", key)
-        trace = done.restore(network)  # type: ignore[arg-type]
+        trace = done.restore(network)
         if trace is None:
             trace = self.learn(network, part, here, key, file=f"shard-{shard}.safetensors")
-            done.save(network, trace)  # type: ignore[arg-type]
+            done.save(network, trace)
         found.add(trace, (shard, 0), len(part), self.shards)
         return network, found
 

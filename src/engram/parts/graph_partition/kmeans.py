@@ -14,6 +14,7 @@ from scipy.sparse import coo_array, vstack
 from engram.core import EngramError
 
 Points = Float[np.ndarray, "nodes width"]
+Centroids = Float[np.ndarray, "m width"]
 Distances = Float[np.ndarray, "nodes m"]
 Assign = Callable[[Distances, int], Int[np.ndarray, " nodes"]]
 
@@ -64,13 +65,13 @@ def _lloyd(
     return cluster
 
 
-def squared_distances(points: Points, centroids: Points) -> Distances:
+def squared_distances(points: Points, centroids: Centroids) -> Distances:
     """Of every node to every centroid."""
     found = (points**2).sum(1)[:, None] - 2 * points @ centroids.T + (centroids**2).sum(1)
     return np.maximum(found, 0.0)
 
 
-def means(points: Points, cluster: Int[np.ndarray, " nodes"], before: Points) -> Points:
+def means(points: Points, cluster: Int[np.ndarray, " nodes"], before: Centroids) -> Centroids:
     """The mean of each cluster; an empty one's centroid stays where it was."""
     sizes = np.bincount(cluster, minlength=len(before))
     sums = np.zeros_like(before)

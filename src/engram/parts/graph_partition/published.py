@@ -39,7 +39,7 @@ def metis(
         graph.starts.astype(np.int32), graph.directed[1].astype(np.int32)
     )
     found = pymetis.part_graph(m, adjacency, options=options, recursive=False)
-    return np.asarray(found.vertex_part, np.int64)
+    return np.array(list(found.vertex_part), np.int64)
 
 
 def louvain(graph: Graph, m: int, rng: np.random.Generator) -> Int[np.ndarray, " nodes"]:
