@@ -22,7 +22,14 @@ from engram.parts.graph_eraser_training import GraphEraserTraining
 from engram.parts.learned_aggregation import gradient, learned_weights, lots, objective, true_class
 
 SOURCE = "demo:graph?n=90&communities=5&classes=4&features=6"
-RECIPE = {"shards": 3, "partition": "random", "width": 8, "epochs": 3, "sample": 20, "aggregation_epochs": 5}
+RECIPE = {
+    "shards": 3,
+    "partition": "random",
+    "width": 8,
+    "epochs": 3,
+    "sample": 20,
+    "aggregation_epochs": 5,
+}
 
 
 def simplex(shards, n, seed):
@@ -206,7 +213,9 @@ def test_nothing_of_what_was_deleted_is_in_the_new_folder(made, tmp_path):
     after, _ = without([8], edges=f"{u}-{v}", out=tmp_path / "new")
     gone, kept = known.trained.ids[8], known.trained.ids[9]
     tables = [pq.read_table(p).to_pylist() for p in sorted(after.folder.rglob("*.parquet"))]
-    plain = [p.read_bytes() for p in after.folder.rglob("*") if p.suffix != ".parquet" and p.is_file()]
+    plain = [
+        p.read_bytes() for p in after.folder.rglob("*") if p.suffix != ".parquet" and p.is_file()
+    ]
     assert len(tables) == 2  # packed, so they have to be opened: the ledger, and who lies where
     assert all(kept in json.dumps(table) for table in tables)
     assert gone not in json.dumps(tables)
