@@ -23,6 +23,7 @@ ATTACKS = (
     "label-only",
     "lira",
     "loss",
+    "posterior-attack",
     "quantile-regression",
     "reference",
     "rmia",
