@@ -22,6 +22,7 @@ ATTACKS = (
     "label-only",
     "lira",
     "loss",
+    "posterior-attack",
     "quantile-regression",
     "reference",
     "rmia",
