@@ -198,7 +198,8 @@ STUDY = Study(
             paper_value="up to 112 % higher than a majority vote (abstract)",
         ),
         Claim(
-            "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by balanced label propagation",
+            "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by balanced label "
+            "propagation",
             where="the comparison of aggregators; our bound",
             test=above("Cora, blpa: learned", "Cora, blpa: mean", by=0.03),
             paper_value="up to 112 % higher than a majority vote (abstract)",
