@@ -67,19 +67,10 @@ def plain_blpa(graph: Graph, m: int, cap: int, rng: np.random.Generator, rounds:
         place[node] = position % m
     members = [{v for v, k in enumerate(place) if k == c} for c in range(m)]
     for _ in range(rounds):
-        profiles = []
-        for node, others in enumerate(near):
-            if not others:
-                continue
-            counts = Counter(place[other] for other in others)
-            most = max(counts.values())
-            wanted = int(rng.choice([k for k, count in counts.items() if count == most]))
-            if wanted != place[node]:
-                profiles.append((node, wanted, most))
-        rng.shuffle(profiles)
+        profiles = plain_profiles(near, place, rng)
         queues: list[list[int]] = [[] for _ in range(m)]
         moved = 0
-        for node, to, _ in sorted(profiles, key=lambda profile: -profile[2]):
+        for node, to, _ in profiles:
             if len(members[to]) >= cap:
                 queues[to].append(node)
                 continue
@@ -97,7 +88,24 @@ def plain_blpa(graph: Graph, m: int, cap: int, rng: np.random.Generator, rounds:
     return place
 
 
-def plain_bekm(points: np.ndarray, m: int, cap: int, rng: np.random.Generator, rounds: int):
+def plain_profiles(
+    near: list[list[int]], place: list[int], rng: np.random.Generator
+) -> list[tuple[int, int, int]]:
+    """Who wants to move where, and how many neighbours are there; the most first."""
+    profiles = []
+    for node, others in enumerate(near):
+        counts = Counter(place[other] for other in others)
+        most = max(counts.values(), default=0)
+        best = [k for k, count in counts.items() if count == most]
+        if best and (wanted := int(rng.choice(best))) != place[node]:
+            profiles.append((node, wanted, most))
+    rng.shuffle(profiles)
+    return sorted(profiles, key=lambda profile: -profile[2])
+
+
+def plain_bekm(
+    points: np.ndarray, m: int, cap: int, rng: np.random.Generator, rounds: int
+) -> list[int]:
     """Algorithm 2, pair by pair."""
     centroids = points[rng.choice(len(points), m, replace=False)]
     cluster = [0] * len(points)

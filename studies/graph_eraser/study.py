@@ -181,10 +181,6 @@ def _same(one: Any, other: Any) -> bool:
 
 GCN = {"architecture": "gcn", "width": 32, "epochs": 100}
 SAGE = {"architecture": "sage", "width": 32, "epochs": 100}
-GAINS = tuple(
-    above(f"Cora, {part}: learned", f"Cora, {part}: mean", by=0.03)
-    for part in ("random", "blpa", "bekm")
-)
 
 STUDY = Study(
     name="graph-eraser",
@@ -196,10 +192,22 @@ STUDY = Study(
     ),
     claims=(
         Claim(
-            "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by lot, by balanced "
-            "label propagation and by balanced k-means",
+            "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by lot",
             where="the comparison of aggregators; our bound",
-            test=all_of(*GAINS),
+            test=above("Cora, random: learned", "Cora, random: mean", by=0.03),
+            paper_value="up to 112 % higher than a majority vote (abstract)",
+        ),
+        Claim(
+            "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by balanced label "
+            "propagation",
+            where="the comparison of aggregators; our bound",
+            test=above("Cora, blpa: learned", "Cora, blpa: mean", by=0.03),
+            paper_value="up to 112 % higher than a majority vote (abstract)",
+        ),
+        Claim(
+            "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by balanced k-means",
+            where="the comparison of aggregators; our bound",
+            test=above("Cora, bekm: learned", "Cora, bekm: mean", by=0.03),
             paper_value="up to 112 % higher than a majority vote (abstract)",
         ),
         Claim(
@@ -268,6 +276,26 @@ STUDY = Study(
             "deletes on": "Cora", "delete shards": 10, "deletions": 100,
         },
     },
-    tried="TRIED",
+    tried="""\
+The bounds were set before anything was measured. On seed 0 of Cora four penalties of the weights
+were tried (1, 0.1, 0.01 and 0: learnt weights gave 0.73, 0.77, 0.78 and 0.78 cut by lot, 0.72,
+0.76, 0.76 and 0.76 cut by label propagation); 0.1 became the default. Before that the slope that
+all weights share was not taken out, and the weights hardly moved. On seed 0 of the planted graph
+graph convolutions were tried first, with 32 features: cut by lot they answered as well as cut along
+communities (0.66), since each shard is asked in the whole graph, where even a network that never
+saw an edge gains from its neighbours. GraphSAGE has weights of its own for neighbours, which cannot
+be learnt without edges; with it and with 16 features (weaker ones) the cut matters (0.60 against
+0.68), and these were taken. A fourth of the planted nodes is held out, so that fewer seeds decide.
+
+Three seeds were planned; two more were added when the intervals of three proved too wide for two of
+the claims, and none was left out. Balanced label propagation does not beat the lot on Cora: its
+shards hold few subjects each, as balanced k-means' do even more. That is the pilot's finding too.
+
+A graph convolution of 32 numbers on Cora is trained again within two seconds, of which a single
+shard of a tenth needs a fifth for the steps alone, whatever its size; learning the weights anew,
+reading and writing take as long again. So the bound is missed there. Against training all ten
+shards again a deletion takes 0.15. The machine was busy: seconds are those of the processor.
+""",
+    seeds={"small": 5},
     run=run,
 )  # fmt: skip
