@@ -95,17 +95,34 @@ def _requests(settings: Mapping[str, Any], run: EngineRun) -> dict[str, float]:
         )
         found[f"seconds of a request, {name}"] = seconds
         found[f"{SHARES}, one by one, {name}"] = _same(recipe, known, order[:count], after, run)
-        batch = order[: settings["in_one_go"]]
-        after, looked = _answered(target, known, [batch], run)
-        found[f"cost over the model's, in one go, {name}"] = looked / in_one_go(
-            sizes, stage, len(batch)
-        )
-        found[f"{SHARES}, in one go, {name}"] = _same(recipe, known, batch, after, run)
+        found |= _batches(target, known, recipe, settings, run, name)
     slow, fast = (
         found[f"share of retraining, one by one, {n}"]
         for n in ("1 slice", f"{settings['slices']} slices")
     )
     return {**found, "cost with slices over cost without": fast / slow}
+
+
+def _batches(
+    target: Target,
+    known: Split,
+    recipe: Any,
+    settings: Mapping[str, Any],
+    run: EngineRun,
+    name: str,
+) -> dict[str, float]:
+    """The same for batches of requests, each put to the target as it was."""
+    size, total = settings["in_one_go"], 0
+    stage, sizes = stage_epochs(recipe.epochs, recipe.slices), target.model.placement.sizes
+    for number in range(settings["batches"]):
+        batch = run.stream("batch", recipe.slices, number).permutation(len(known))[:size]
+        after, looked = _answered(target, known, [batch], run)
+        total += looked
+    return {
+        f"cost over the model's, in one go, {name}": total
+        / (settings["batches"] * in_one_go(sizes, stage, size)),
+        f"{SHARES}, in one go, {name}": _same(recipe, known, batch, after, run),
+    }
 
 
 def _answered(
@@ -145,16 +162,17 @@ def _by_likelihood(settings: Mapping[str, Any], run: EngineRun) -> dict[str, flo
         label=records.matrix("label"),
         deletion_probability=chances,
     )
-    asked, found = rng.random(len(records)) < chances, {}
+    asked = [rng.random(len(records)) < chances for _ in range(settings["batches"])]
+    left, found = sum(len(records) - each.sum() for each in asked), {}
     for placement in ("uniform", "likelihood"):
         recipe = _sisa(settings, 5, placement=placement)
         target = run.fit(recipe, records)
-        _, looked = _answered(target, records, [np.flatnonzero(asked)], run)
+        looked = sum(_answered(target, records, [np.flatnonzero(each)], run)[1] for each in asked)
         stage = stage_epochs(recipe.epochs, recipe.slices)
-        left = recipe.epochs * (len(records) - asked.sum())
-        expected = by_chance(target.model.placement, stage, chances)
-        found[f"share of retraining, placed by {placement}"] = looked / left
-        found[f"expected share of retraining, placed by {placement}"] = expected / left
+        expected = len(asked) * by_chance(target.model.placement, stage, chances)
+        retraining = recipe.epochs * left
+        found[f"share of retraining, placed by {placement}"] = looked / retraining
+        found[f"expected share of retraining, placed by {placement}"] = expected / retraining
     lot, chance = (found[f"share of retraining, placed by {p}"] for p in ("uniform", "likelihood"))
     return {**found, "cost placed by likelihood over cost placed by lot": chance / lot}
 
@@ -219,19 +237,27 @@ STUDY = Study(
     ),
     budgets={
         "smoke": {"accuracy": ["sklearn:wine"], "requests": "sklearn:wine", "shards": [5],
-                  "slices": 4, "one_by_one": 3, "in_one_go": 5, "chances": [0.2, 0.002],
-                  "train": {**TRAIN, "epochs": 2, "width": 8}},
+                  "slices": 4, "one_by_one": 3, "in_one_go": 5, "batches": 2,
+                  "chances": [0.2, 0.002], "train": {**TRAIN, "epochs": 2, "width": 8}},
         "small": {"accuracy": ["sklearn:digits", "sklearn:breast_cancer"],
-                  "requests": "sklearn:digits", "shards": [2, 5, 10, 20], "slices": 4,
-                  "one_by_one": 60, "in_one_go": 20, "chances": [0.2, 0.001], "train": TRAIN},
+                  "requests": "sklearn:digits", "shards": [5, 20], "slices": 4,
+                  "one_by_one": 60, "in_one_go": 20, "batches": 6, "chances": [0.2, 0.001],
+                  "train": TRAIN},
         "full": {"accuracy": ["mnist-10k", "sklearn:digits"], "requests": "mnist-10k",
                  "shards": [2, 5, 10, 20, 50], "slices": 4, "one_by_one": 200, "in_one_go": 20,
-                 "chances": [0.2, 0.001],
+                 "batches": 10, "chances": [0.2, 0.001],
                  "train": {"architecture": "cnn", "width": 16, "layers": 3, "epochs": 20}},
     },
+    seeds={"small": 5},
     tried="""\
 The bounds in the tests were set before anything was measured. Places in the paper are named by
 subject, and sections from memory: they were not checked against a printed copy.
+
+Three seeds were run first, with one batch of requests each, and the shards 2, 5, 10 and 20. The
+costs were 0.957 of the model's one by one and 0.993 in one go, 0.72 with slices over without and
+0.36 by likelihood over by lot; but a single batch differs so much from another that three claims
+were undecided. So the batches of a seed were raised to six, and the seeds to five; 2 and 10 shards
+were left out for time. No bound was changed.
 """,
     run=run,
 )  # fmt: skip
