@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engram.core import EngramError
-from engram.parts.microaggregation import by_order, centroids, insensitive_mdav
+from engram.parts.microaggregation import centroids, insensitive_mdav
 
 Bounds = Float[np.ndarray, "2 d"]
 """The lower and the upper bound of each attribute."""
@@ -130,29 +130,6 @@ def microaggregated_laplace(
     scale = centroid_scales(bounds, epsilon, k, groups if whole_table else 1)
     noise = rng.laplace(size=(groups, values.shape[1])) * scale
     return centroids(values, group) + noise[group], group
-
-
-def rank_by_attribute(
-    values: Float[np.ndarray, "n d"],
-    bounds: Bounds,
-    epsilon: Float[np.ndarray, " d"],
-    k: int,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "n d"]:
-    """Individual ranking: each attribute is sorted and grouped by itself, then has noise.
-
-    Along one attribute the groups' means move one way only, and their shifts add up to
-    |x' - x| / k: so range_j / k is enough for all means of attribute j together. Which values
-    stood in one record is kept, and is not private.
-    """
-    check_bounds(bounds)
-    found = np.empty(values.shape)
-    for j, column in enumerate(values.T):
-        group = by_order(np.argsort(column, kind="stable"), k)
-        scale = (bounds[1, j] - bounds[0, j]) / (k * epsilon[j])
-        noise = rng.laplace(size=int(group.max()) + 1) * scale
-        found[:, j] = centroids(column[:, None], group)[:, 0] + noise[group]
-    return found
 
 
 def kept_chance(epsilon: float, m: int) -> float:
