@@ -1,5 +1,7 @@
-"""Groups of at least k records each, as alike as may be: MDAV, and a form that one record hardly
-moves. Never are all pairs of records compared at once.
+"""Groups of at least k records each, as alike as may be: microaggregation.
+
+MDAV, and a form of it that one record hardly moves. Never are all pairs of records compared at
+once.
 """
 
 from collections.abc import Iterator

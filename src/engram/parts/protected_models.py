@@ -1,5 +1,6 @@
-"""A model that answers, and beside it the one that it was fine-tuned from: trained on protected
-records, kept for requests to forget, and never changed.
+"""A model that answers, and beside it the one that it was fine-tuned from.
+
+The latter was trained on protected records; it is kept for requests to forget, and never changed.
 
 The folder of such a pair holds a model of the inner family twice (`deployed/` and `protected/`),
 and what the protection promises (`config.json`).

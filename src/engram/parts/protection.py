@@ -5,7 +5,7 @@ owners and all other columns go.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, get_args
 
@@ -49,7 +49,7 @@ class ProtectedSplit:
     split: Split
     promise: Mapping[str, Any]
     facts: Mapping[str, float | int | str]
-    account: Account = Account()
+    account: Account = field(default_factory=Account)
 
     def tell(self, run: Run) -> None:
         """Log the facts and the budget."""
@@ -106,14 +106,14 @@ def k_anonymous(
     if t:
         far = distances_to_table(group, labels, ordered=ordered)
         facts |= {"t": float(far.max()), "groups further than t": int((far > t).sum())}
-    shared = {"class_sizes": sizes}
+    shared, quasi_identifiers = {"class_sizes": sizes}, quasi_words(attributes, features.shape[1])
     named = f"{split.name}, {k}-anonymous"
     return ProtectedSplit(
         with_features(split, made, labels, shared, named),
         {
             "kind": "k",
             "value": float(k),
-            "sentence": f"k-anonymity with k = {k} on {quasi_words(attributes, features.shape[1])}; "
+            "sentence": f"k-anonymity with k = {k} on {quasi_identifiers}; "
             + _label_words(include_label),
         },
         facts,

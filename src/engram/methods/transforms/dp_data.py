@@ -21,8 +21,9 @@ those that `feature_names` tell of, and taken to be public as well, as is the nu
 Ids, owners and other columns are left out.
 
 Differs from the paper: 1. epsilon is for exchanging one record for another, all attributes
-together; 2. noisy numbers are cut off at their bounds again; 3. the paper adds up all T means, and
-so do we unless asked; 4. noise follows from the run's seed, so that whoever has that and these
+together; 2. noisy numbers are cut off at their bounds again; 3. that a table
+of T means needs T times the noise is our own argument, which we have not held against a printed
+copy; 4. noise follows from the run's seed, so that whoever has that and these
 records has the originals; 5. it is drawn in floating point, which an attack on the lowest bits can
 use.
 """
