@@ -6,7 +6,7 @@ once, which takes n x n numbers, and each step looks through the records that ar
 loop. 30,000 x 30,000 distances are 7.2 GB, so both are timed at a size that both can do, where they
 must find the same groups, and ours alone at the whole size.
 
-Peak memory is that of a process of its own, less what it had before it began.
+Seconds are the processor's; peak memory is what is allocated beside the table itself.
 
     python benchmarks/mdav.py                       # both sizes
     python benchmarks/mdav.py --json results.json   # the same numbers for machines
@@ -15,10 +15,8 @@ Peak memory is that of a process of its own, less what it had before it began.
 import argparse
 import json
 import platform
-import resource
-import subprocess
-import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -70,52 +68,47 @@ def plain_mdav(points: np.ndarray, k: int) -> np.ndarray:
 
 
 def measured(way: str, n: int) -> dict[str, float | int | str]:
-    """Seconds and peak memory of one way, in this process."""
-    points = table(n)
-    mdav(points[:100], K)  # whatever is loaded or compiled at the first call
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begun = time.perf_counter()
-    group = mdav(points, K) if way == "engram" else plain_mdav(points, K)
-    seconds = time.perf_counter() - begun
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The processor's seconds and, in a second go, the peak of what is allocated meanwhile."""
+    points, work = table(n), {"engram": mdav, "plain": plain_mdav}[way]
+    work(points[:100], K)  # whatever is loaded at the first call
+    begun = time.process_time()
+    group = work(points, K)
+    seconds = time.process_time() - begun
+    tracemalloc.start()
+    work(points, K)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     sizes = np.bincount(group)
-    shape = {"way": way, "records": n, "groups": len(sizes), "smallest": int(sizes.min())}
-    within = np.array([points[group == g].var(0).sum() * s for g, s in enumerate(sizes)])
+    within = sum(points[group == g].var(0).sum() * size for g, size in enumerate(sizes))
     return {
-        **shape,
+        "way": way,
+        "records": n,
+        "groups": len(sizes),
+        "smallest": int(sizes.min()),
         "seconds": seconds,
-        "mebibytes": (after - before) / 1024,
-        "share of variance within groups": float(within.sum() / (points.var(0).sum() * n)),
+        "mebibytes": peak / 2**20,
+        "share of variance within groups": float(within / (points.var(0).sum() * n)),
     }
-
-
-def apart(way: str, n: int) -> dict[str, float | int | str]:
-    """The same in a process of its own, so that peaks do not mix."""
-    command = [sys.executable, __file__, "--only", way, str(n)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
     """Time both ways and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the numbers here too")
-    parser.add_argument("--only", nargs=2, metavar=("WAY", "N"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(measured(options.only[0], int(options.only[1]))))
-        return
     points = table(BOTH)
     same = bool((mdav(points, K) == plain_mdav(points, K)).all())
-    rows = [apart(way, BOTH) for way in WAYS] + [apart("engram", WHOLE)]
+    rows = [measured(way, BOTH) for way in WAYS] + [measured("engram", WHOLE)]
     print(f"{WIDTH} columns, k = {K}; the same groups at {BOTH:,} records: {same}")
-    print("| way | records | groups | seconds | peak MiB more | variance within groups |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("| way | records | groups | smallest | seconds | peak MiB | variance within groups |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         print(
-            f"| {row['way']} | {row['records']:,} | {row['groups']:,} | {row['seconds']:.2f} | "
-            f"{row['mebibytes']:.1f} | {row['share of variance within groups']:.3f} |"
+            f"| {row['way']} | {row['records']:,} | {row['groups']:,} | {row['smallest']} | "
+            f"{row['seconds']:.2f} | {row['mebibytes']:.1f} | "
+            f"{row['share of variance within groups']:.3f} |"
         )
-    print(f"an n x n matrix of {WHOLE:,} records would take {WHOLE**2 * 8 / 2**20:,.0f} MiB")
+    print(f"a matrix of {WHOLE:,} x {WHOLE:,} distances would take {WHOLE**2 * 8 / 2**20:,.0f} MiB")
     if options.json:
         facts = {"machine": platform.machine(), "python": platform.python_version()}
         record = {**facts, "same groups": same, "rows": rows}
