@@ -146,7 +146,7 @@ def test_a_classifier_that_learnt_by_heart(tmp_path):
     target = Target("by heart", "classifier", draft.model, "by-heart")
     found, _ = DatasetInference(permutations=999)(target, splits, run)
     assert found.value <= 0.002
-    untrained = TrainClassifier().untrained(data, run)
+    untrained = TrainClassifier().start(data, run)
     blank = Target("blank", "classifier", type(draft.model)(untrained), "blank")
     found, _ = DatasetInference(permutations=999)(blank, splits, run)
     assert found.value > 0.01

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from engram.core.errors import EngramError
@@ -78,7 +77,6 @@ class Target:
         access: The most that it may be asked.
         lineage: How it was made.
         folder: Where it is stored, if it is.
-        parts: Targets inside it (shards), by name.
     """
 
     name: str
@@ -89,7 +87,6 @@ class Target:
     lineage: Lineage = field(default_factory=Lineage)
     known: Ledger | None = None
     folder: Path | None = None
-    parts: Mapping[str, "Target"] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -125,6 +122,5 @@ class Draft:
     model: Any
     trace: tuple[Mapping[str, float | int], ...] = ()
     """What was logged while it trained, one mapping a logged step (`step`, `loss`, `lr`, ...)."""
-    parts: Mapping[str, "Draft"] = field(default_factory=lambda: MappingProxyType({}))
     guarantee: Mapping[str, Any] = field(default_factory=dict)
     """What the training promises of the weights; `sentence` says it in words, for reports."""

@@ -37,6 +37,7 @@ MEASURES = (
     "extraction",
     "probabilistic-extraction",
     "personal-fields",
+    "deletion-cost",
 )
 PLANTED_MEASURES = ("exposure", "epsilon-lower-bound")
 """Measures that join an audit of records with planted canaries."""

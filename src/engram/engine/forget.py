@@ -12,6 +12,7 @@ from engram import __version__, catalog, families, stats
 from engram.core import SCORED, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.deletion import Asked, alone_on, check_unbranched, write_down
+from engram.engine.deletion_costs import costs_of
 from engram.engine.forget_evidence import more_rows
 from engram.engine.leak import find_leak
 from engram.engine.records import Known
@@ -176,6 +177,7 @@ def _story(
         "verdict": with_residual(_verdict(rows, chance), rows),
         "leak": find_leak(models, records),
         "comparison": {"columns": list(models), "rows": rows},
+        "costs": costs_of(request.target, models[AFTER], len(records)),
         "steps": _steps(models, request),
         "audits": [{"title": name, "document": each.document} for name, each in audits.items()],
     }

@@ -53,6 +53,8 @@ def seal(
         lines = [json.dumps(dict(entry), allow_nan=False) for entry in draft.trace]
         (staging / TRACE).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         for path in sorted(staging.iterdir()):
+            if (folder / path.name).is_dir():  # of a sealing that was killed
+                shutil.rmtree(folder / path.name)
             os.replace(path, folder / path.name)
         staging.rmdir()
         fingerprint = family.fingerprint(draft.model)

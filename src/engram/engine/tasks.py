@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,25 @@ from engram.engine.run import EngineRun, Reading
 from engram.store import TARGET, read_json, write_json
 
 Files = Mapping[str, bytes]
+"""Contents by name; files of a target's folders as `shards/0/config.json`."""
+
+
+def files_of(folder: Path) -> Files:
+    """The files of a folder; of a target of ours, those of its folders too."""
+    ours = (folder / TARGET).is_file()
+    found = sorted(folder.rglob("*") if ours else folder.iterdir())
+    inside = {path: path.relative_to(folder) for path in found if path.is_file()}
+    seen = {p: i for p, i in inside.items() if not any(n[0] == "." for n in i.parts[:-1])}
+    return {name.as_posix(): path.read_bytes() for path, name in seen.items()}
+
+
+def write_files(files: Files, folder: Path) -> None:
+    """Write them below a folder; no name leads out of it."""
+    for name, data in files.items():
+        steps = [step for step in PurePosixPath(name).parts if step not in ("/", "..")]
+        place = folder.joinpath(*steps)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,7 @@ class Model:
         folder = Path(where)
         if shared_disk or not folder.is_dir():
             return cls(where)
-        files = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+        files = files_of(folder)
         return cls(where, files)
 
     def local(self) -> str:
@@ -89,8 +108,7 @@ class Model:
         if not folder.is_dir():
             home.mkdir(mode=0o700, exist_ok=True)
             part = Path(tempfile.mkdtemp(dir=home))
-            for name, data in self.files.items():
-                (part / Path(name).name).write_bytes(data)
+            write_files(self.files, part)
             try:
                 part.rename(folder)
             except OSError:  # another task put it there meanwhile
@@ -137,8 +155,7 @@ class Product:
         if self.files is not None and not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".incoming-"))
-            for name, data in self.files.items():
-                (part / Path(name).name).write_bytes(data)
+            write_files(self.files, part)
             part.rename(folder)
         return folder
 
@@ -234,5 +251,5 @@ def _in_store(place: Place, work: Any, mend: Any = lambda folder: None) -> Produ
         root = Path(own).resolve()
         folder = work(root)
         mend(folder)
-        files = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+        files = files_of(folder)
         return Product(str(folder.relative_to(root)), files)

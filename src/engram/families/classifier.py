@@ -1,8 +1,9 @@
 """Classifiers: small torch networks on arrays of numbers, or on images stored as such."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from engram.core import SCORED, EngramError, Finding, Split
+from engram.parts.array_examples import ArrayExamples
 from engram.parts.fingerprints import arrays_fingerprint, weights
 from engram.parts.labelled import (
     check_labelled_split,
@@ -26,9 +28,7 @@ from engram.parts.labelled import (
     rendered,
 )
 from engram.parts.model_folder import read_config
-from engram.parts.networks import Layout, Network
-from engram.parts.predictions import Predictions
-from engram.parts.training import shuffled_batches
+from engram.parts.networks import MODULE, Builder, Layout, Network
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KIND = "engram-classifier"
@@ -51,51 +51,6 @@ class ClassifierModel:
         return self.model.mean.device
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayExamples:
-    """Records beside the network that is to learn or forget them."""
-
-    model: Network
-    features: Float[np.ndarray, "n features"]
-    labels: Int[np.ndarray, " n"]
-
-    @property
-    def counts(self) -> Int[np.ndarray, " n"]:
-        """One prediction each."""
-        return np.ones(len(self.labels), np.int64)
-
-    @property
-    def answers(self) -> int:
-        """Classes."""
-        return self.model.layout.classes
-
-    def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
-        """Cross-entropy of each record, in nats."""
-        device = self.model.mean.device
-        logits = self.model(torch.from_numpy(self.features[rows]).to(device))
-        labels = torch.from_numpy(self.labels[rows]).to(device)
-        return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-
-    def predictions(
-        self, rows: Int[np.ndarray, " rows"], model: Network | None = None
-    ) -> Predictions:
-        """What the network (or another one) says of each record."""
-        model = self.model if model is None else model
-        device = model.mean.device
-        logits = model(torch.from_numpy(self.features[rows]).to(device))
-        labels = torch.from_numpy(self.labels[rows]).to(device)
-        place = torch.arange(len(rows), device=device)
-        return Predictions(logits.float(), labels, place, torch.zeros_like(place), len(rows))
-
-    def chunks(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Int[np.ndarray, " _"]]:
-        """The batch whole: its records are small."""
-        yield rows
-
-    def order(self, batch_size: int, rng: np.random.Generator) -> list[Int[np.ndarray, " _"]]:
-        """One epoch of batches."""
-        return shuffled_batches(self.counts, batch_size, rng)
-
-
 class Classifier:
     """The family of neural classifiers."""
 
@@ -106,11 +61,20 @@ class Classifier:
         """Raise where there are no columns `features` (numbers) and `label` (0, 1, 2, ...)."""
         check_labelled_split(split)
 
-    def load(self, where: str | Path, device: str = "cpu") -> ClassifierModel:
+    def load(
+        self, where: str | Path, device: str = "cpu", builder: Builder | None = None
+    ) -> ClassifierModel:
         """Open a folder that `save` wrote; architectures are found by name in a fixed table.
 
+        Args:
+            where: The folder.
+            device: Where to compute.
+            builder: Makes the module, where the model was `wrapped` around one and no installed
+                package names it.
+
         Raises:
-            EngramError: The folder is not one of ours, or its files are damaged.
+            EngramError: The folder is not one of ours, its files are damaged, or the code of its
+                module is not here.
         """
         folder = Path(where)
         if not (folder / CONFIG).is_file():
@@ -118,7 +82,7 @@ class Classifier:
                 f"{folder} holds no classifier: it has no {CONFIG}",
                 hint="`engram train train-classifier` makes one",
             )
-        network = _layout(folder).build()
+        network = _layout(folder).build(builder)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except (SafetensorError, OSError, RuntimeError) as problem:
@@ -132,14 +96,14 @@ class Classifier:
     def save(self, model: ClassifierModel, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = {k: v.contiguous().cpu() for k, v in model.model.state_dict().items()}
+        state = {k: v.cpu().contiguous().clone() for k, v in model.model.state_dict().items()}
         save_file(state, folder / WEIGHTS)
-        record = {"kind": KIND, **asdict(model.layout)}
+        record = {"kind": KIND, **model.layout.facts()}
         (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def fingerprint(self, model: ClassifierModel) -> str:
         """Hash of weights and layout."""
-        return arrays_fingerprint(weights(model.model), asdict(model.layout))
+        return arrays_fingerprint(weights(model.model), model.layout.facts())
 
     def describe(self, model: ClassifierModel) -> Mapping[str, Any]:
         """Architecture, size, shape of a record, classes."""
@@ -200,6 +164,62 @@ class Classifier:
         return rendered(split, row)
 
 
+def wrapped(
+    module: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    mean: Float[np.ndarray, " features"] | None = None,
+    scale: Float[np.ndarray, " features"] | None = None,
+    colours_last: bool = False,
+) -> ClassifierModel:
+    """A classifier around a module of your own, from standardised records to class logits.
+
+    It answers everything, and can be saved; but no code is ever read from a folder. Open it again
+    with `FAMILY.load(folder, builder=...)`, or name the builder in your package's entry-point group
+    `engram.architectures`: then every command opens it, and `architecture="module:NAME"` trains it.
+
+    Args:
+        module: Takes records of `shape` in a batch, and gives logits (batch, classes). It is used
+            as it is, not copied, and must treat each record by itself (no batch normalisation in
+            training).
+        name: What to call it: letters, digits and dashes.
+        shape: Of one record: (features,), or (channels, height, width).
+        classes: How many logits it gives.
+        mean: Taken from each feature first; None: 0.
+        scale: Features are divided by it then; None: 1.
+        colours_last: Whether an image's features run over its channels last.
+
+    Raises:
+        EngramError: The name is none, or the module does not give such logits.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name):
+        raise EngramError(
+            f"the module is called {name!r}", hint="use letters, digits and dashes: my-network"
+        )
+    layout = Layout(MODULE + name, tuple(shape), classes, colours_last=colours_last)
+    network = layout.build(lambda _: module)
+    for buffer, given in ((network.mean, mean), (network.scale, scale)):
+        if given is not None:
+            buffer.copy_(torch.as_tensor(np.asarray(given, np.float32)).reshape(-1))
+    network.eval()
+    try:
+        with torch.inference_mode():
+            found = tuple(network(torch.zeros(2, prod(shape))).shape)
+    except (RuntimeError, ValueError, TypeError, IndexError) as problem:
+        raise EngramError(
+            f"module {name!r} cannot be asked about records of shape {tuple(shape)} ({problem})",
+            hint="give the shape of one record as the module takes it",
+        ) from None
+    if found != (2, classes):
+        raise EngramError(
+            f"module {name!r} gives an array of shape {found} for 2 records and {classes} classes",
+            hint="it must give the logits of each class",
+        )
+    return ClassifierModel(network)
+
+
 def cross_entropy(
     logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
@@ -214,7 +234,7 @@ def cross_entropy(
 def _layout(folder: Path) -> Layout:
     record = read_config(folder / CONFIG)
     known = {f.name for f in fields(Layout)}
-    if record.pop("kind", None) != KIND or set(record) != known:
+    if record.pop("kind", None) != KIND or set(record) | {"colours_last"} != known:
         raise EngramError(
             f"{folder / CONFIG} does not describe a classifier of ours",
             hint="a language model is opened as family causal-lm",

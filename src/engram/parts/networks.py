@@ -1,10 +1,15 @@
-"""Small networks by name. None has batch normalisation, so that per-record gradients exist."""
+"""Small networks by name. None has batch normalisation, so that per-record gradients exist.
+
+Modules of other people take part too: an installed package names a builder in the entry-point group
+`engram.architectures`, and its network is called `module:NAME`.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +19,11 @@ from engram.core import EngramError, nearest
 
 LARGEST = 2**16
 """No size in a configuration may exceed this: it may come from outside."""
+IMAGES = ("cnn", "resnet")
+"""Architectures for images."""
+MODULE = "module:"
+"""What the name of a module of somebody else begins with."""
+GROUP = "engram.architectures"
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,13 @@ class Layout:
     """What a classifier network is made from.
 
     Attributes:
-        architecture: A name in `ARCHITECTURES`.
+        architecture: A name in `ARCHITECTURES`, or `module:NAME` for a module of somebody else.
         shape: Of one record: (features,), or (channels, height, width) for images.
         classes: How many.
-        width: Hidden numbers (mlp) or channels of the first block (cnn).
-        layers: Hidden layers (mlp) or blocks (cnn).
+        width: Hidden numbers (mlp) or channels of the first block (cnn, resnet).
+        layers: Hidden layers (mlp) or blocks (cnn, resnet).
+        colours_last: Whether the features of an image run over its rows, then its columns, and
+            its channels last; else over channels first, as `shape` does.
     """
 
     architecture: str
@@ -33,9 +45,15 @@ class Layout:
     classes: int
     width: int = 64
     layers: int = 2
+    colours_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
+        if not isinstance(self.architecture, str) or not isinstance(self.colours_last, bool):
+            raise EngramError(
+                f"architecture is {self.architecture!r} and colours_last is {self.colours_last!r}",
+                hint="the one is a name, the other true or false",
+            )
+        if self.architecture not in ARCHITECTURES and not self.is_module:
             raise EngramError(
                 f"there is no architecture {self.architecture!r}",
                 hint=nearest(
@@ -50,15 +68,47 @@ class Layout:
                     f"{name} is {size}, but must be a whole number from 1 to {LARGEST}",
                     hint="64 and 2 are usual for width and layers",
                 )
-        if self.architecture == "cnn" and len(self.shape) != 3:
+        if self.architecture in IMAGES:
+            self._check_images()
+        if self.colours_last and len(self.shape) != 3:
             raise EngramError(
-                f"a cnn needs images, but records have the shape {self.shape}",
-                hint="give --shape CHANNELS HEIGHT WIDTH, or use --architecture mlp",
+                f"records of shape {self.shape} have no colours that could come last",
+                hint="give channels, height and width",
             )
 
-    def build(self) -> "Network":
-        """The network, with weights from torch's global generator."""
-        return Network(self)
+    def _check_images(self) -> None:
+        if len(self.shape) != 3:
+            raise EngramError(
+                f"a {self.architecture} needs images, but records have the shape {self.shape}",
+                hint="give --shape CHANNELS HEIGHT WIDTH, or use --architecture mlp",
+            )
+        if self.layers > 16 or self.width * 2 ** (self.layers - 1) > LARGEST:
+            raise EngramError(
+                f"{self.layers} blocks from {self.width} channels on, each with twice as many as "
+                f"the one before, end in more than {LARGEST}",
+                hint="2 to 4 layers suit small images",
+            )
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the network is a module of somebody else."""
+        return self.architecture.startswith(MODULE)
+
+    def facts(self) -> dict[str, Any]:
+        """A plain dictionary; what was added later stands in it only where it matters."""
+        found = asdict(self)
+        if not self.colours_last:
+            found.pop("colours_last")
+        return found
+
+    def build(self, builder: "Builder | None" = None) -> "Network":
+        """The network, with weights from torch's global generator.
+
+        Args:
+            builder: Makes the module, for an architecture `module:NAME`; else an installed
+                package must have named one.
+        """
+        return Network(self, builder)
 
 
 class Network(nn.Module):
@@ -67,17 +117,20 @@ class Network(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, builder: "Builder | None" = None) -> None:
         super().__init__()
         self.layout = layout
         self.register_buffer("mean", torch.zeros(prod(layout.shape)))
         self.register_buffer("scale", torch.ones(prod(layout.shape)))
-        self.body = ARCHITECTURES[layout.architecture](layout)
+        self.body = (builder or builder_of(layout.architecture))(layout)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
         """Logits of each class."""
         standard = (features - self.mean) / self.scale
-        return self.body(standard.reshape(-1, *self.layout.shape))
+        if not self.layout.colours_last:
+            return self.body(standard.reshape(-1, *self.layout.shape))
+        channels, height, width = self.layout.shape
+        return self.body(standard.reshape(-1, height, width, channels).permute(0, 3, 1, 2))
 
 
 class MeanOverPixels(nn.Module):
@@ -109,10 +162,74 @@ def cnn(layout: Layout) -> nn.Module:
         if block and side >= 4:
             blocks.append(nn.MaxPool2d(2))
             side //= 2
-        groups = next(g for g in (8, 4, 2, 1) if after % g == 0)
-        blocks += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(groups, after), nn.ReLU()]
+        blocks += [nn.Conv2d(before, after, 3, padding=1), group_norm(after), nn.ReLU()]
         before = after
     return nn.Sequential(*blocks, MeanOverPixels(), nn.Linear(before, layout.classes))
 
 
-ARCHITECTURES: dict[str, Callable[[Layout], Any]] = {"mlp": mlp, "cnn": cnn}
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a way past them; group normalisation throughout."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.first_norm = group_norm(after)
+        self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.second_norm = group_norm(after)
+        same = before == after and stride == 1
+        way = nn.Conv2d(before, after, 1, stride, bias=False)
+        self.past = nn.Identity() if same else nn.Sequential(way, group_norm(after))
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """What the convolutions add to what goes past them."""
+        inner = self.first_norm(self.first(images)).relu()
+        return (self.second_norm(self.second(inner)) + self.past(images)).relu()
+
+
+def resnet(layout: Layout) -> nn.Module:
+    """A residual network (He et al., 2016): a convolution, then blocks of two with a way past them.
+
+    Each block but the first doubles the channels and halves the image, as long as that is at least
+    4 pixels wide and high. Group normalisation stands where the paper's has batch normalisation.
+    """
+    width, side = layout.width, min(layout.shape[1:])
+    blocks: list[nn.Module] = [
+        nn.Conv2d(layout.shape[0], width, 3, padding=1, bias=False), group_norm(width), nn.ReLU()
+    ]  # fmt: skip
+    before = width
+    for block in range(layout.layers):
+        after, stride = width * 2**block, 2 if block and side >= 4 else 1
+        blocks.append(Residual(before, after, stride))
+        before, side = after, -(-side // stride)
+    return nn.Sequential(*blocks, MeanOverPixels(), nn.Linear(before, layout.classes))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation over the most of 8, 4, 2 or 1 groups that divide the channels."""
+    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+
+
+Builder = Callable[[Layout], nn.Module]
+"""Makes a module from images (batch, channels, height, width), or flat records, to class logits."""
+Architecture = Literal["mlp", "cnn", "resnet"]
+ARCHITECTURES: dict[str, Builder] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+
+
+def builder_of(architecture: str) -> Builder:
+    """What makes the module of this architecture.
+
+    Raises:
+        EngramError: It is a module of somebody else, whose builder no installed package names.
+    """
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    name = architecture.removeprefix(MODULE)
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return point.load()
+    raise EngramError(
+        f"the network is a module called {name!r}, whose code is not here: a folder holds weights "
+        "alone",
+        hint="open it in Python with classifier.FAMILY.load(folder, builder=...), or install the "
+        f"package that names {name!r} in the entry-point group {GROUP}",
+    )

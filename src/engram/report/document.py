@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from engram.core.errors import EngramError, nearest
 from engram.core.finding import Better, Finding
+from engram.report.costs import Costs
 from engram.report import wording
 from engram.report.comparison import ComparisonDocument, parse_comparison
 from engram.report.observed import Observation
@@ -248,6 +249,8 @@ class StoryDocument:
     rows: tuple[ComparisonRow, ...] = ()
     steps: tuple[Step, ...] = ()
     audits: tuple[StoryAudit, ...] = field(default=())
+    costs: Costs | None = None
+    """Of deletions from a model in shards."""
 
 
 Document = AuditDocument | StoryDocument | ComparisonDocument
@@ -609,6 +612,7 @@ def _outcomes(node: Node) -> dict[str, int]:
 
 def _story(node: Node) -> StoryDocument:
     leak, comparison = node.get("leak", None), node.get("comparison", {})
+    costs = node.get("costs", None)
     columns = comparison.get("columns", []).texts()
     rows = comparison.get("rows", []).items()
     return StoryDocument(
@@ -627,6 +631,7 @@ def _story(node: Node) -> StoryDocument:
             for step in node.get("steps", []).items()
         ),
         audits=tuple(_story_audit(item) for item in node.get("audits", []).items()),
+        costs=Costs.of(costs) if costs.value else None,
     )
 
 

@@ -16,6 +16,7 @@ from engram.core.finding import Finding
 from engram.report import charts, matching, observed, tokens, wording
 from engram.report.comparison import ComparisonDocument
 from engram.report.comparison_page import view_of_comparison
+from engram.report.cost_chart import cost_chart
 from engram.report.document import (
     AttackResult,
     AuditDocument,
@@ -129,6 +130,7 @@ def render_within(document: Document, limits: Limits) -> str:
         audits=audits,
         outputs=_outputs(document, limits),
         charts=comparison_charts(document, limits),
+        costs=cost_chart(document.costs) if document.costs else None,
         **shared,
     )
 

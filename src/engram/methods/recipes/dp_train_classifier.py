@@ -25,7 +25,7 @@ floating point, which is not proof against an attack on its lowest bits.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,9 +36,9 @@ from engram.core import Draft, EngramError, Paper, Run, Split, torch_seeded
 from engram.families.classifier import FAMILY, ArrayExamples, ClassifierModel
 from engram.parts.dp_sgd import Accountant, Budget, PrivateTraining
 from engram.parts.labelled import features_of, labels_of
-from engram.parts.networks import Layout, Network
+from engram.parts.networks import Architecture, Layout, Network
 from engram.parts.per_record import clipped_sum, in_chunks, per_record_gradients
-from engram.parts.record_shape import shape_of_records
+from engram.parts.record_shape import layout_of_records
 from engram.parts.training import Plan, Schedule, check_at_least, check_not_empty, key_of
 
 EXTRA = "dp"
@@ -67,15 +67,16 @@ class DpTrainClassifier:
     secret_noise: bool = False
     """Draw lots and noise from a secret that is deleted after training, not from the seed. Then
     the promise holds against everybody, and the same training cannot be repeated."""
-    architecture: Literal["mlp", "cnn"] = "mlp"
-    """mlp: fully connected; cnn: convolutions with group normalisation, for images."""
+    architecture: Architecture = "mlp"
+    """mlp: fully connected; cnn: convolutions, resnet: with ways past them, both for images."""
     width: int = 64
-    """Hidden numbers (mlp), or channels of the first block (cnn)."""
+    """Hidden numbers (mlp), or channels of the first block (cnn, resnet)."""
     layers: int = 2
-    """Hidden layers (mlp), or blocks (cnn)."""
+    """Hidden layers (mlp), or blocks (cnn, resnet)."""
     shape: tuple[int, ...] = ()
     """Channels, height and width of an image whose pixels are the features, in this order.
-    Empty: features as they are (mlp), or a square image of one channel (cnn)."""
+    Empty: what the data says of its images, else a square of one channel; an mlp takes features
+    as they are."""
     classes: int = 0
     """Number of classes; 0: one more than the largest label."""
     centre: float = 0.0
@@ -142,10 +143,14 @@ class DpTrainClassifier:
 
     def untrained(self, split: Split, run: Run) -> Network:
         """The network with random weights; nothing in it is measured on the records."""
-        width = features_of(split).shape[1]
-        shape = shape_of_records(self.architecture, self.shape, width)
-        classes = self.classes or int(labels_of(split).max()) + 1
-        layout = Layout(self.architecture, shape, classes, self.width, self.layers)
+        layout = layout_of_records(
+            self.architecture,
+            self.shape,
+            split,
+            features_of(split).shape[1],
+            self.classes or int(labels_of(split).max()) + 1,
+            (self.width, self.layers),
+        )
         with torch_seeded(run.seed, "initial weights"):
             network = layout.build()
         network.mean.fill_(self.centre)
