@@ -21,6 +21,7 @@ from engram.core import Draft, EngramError, Paper, Run, Split
 from engram.families.estimator import FAMILY, EstimatorModel
 from engram.parts.estimators import fitted, kind_of
 from engram.parts.labelled import features_of, labels_of
+from engram.parts.soft_labels import refuse_soft_labels
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class FitEstimator:
         FAMILY.check(split)
         if not len(split):
             raise EngramError(f"split {split.name!r} has no records", hint="give at least one")
+        refuse_soft_labels(split, "fit-estimator")
         run.progress(0, 1, "fitting")
         features, labels = features_of(split), labels_of(split)
         seed = int(run.stream("fit").integers(2**31))
