@@ -253,7 +253,7 @@ def record_digests(records: pa.Table) -> Strings:
         block = records.slice(first, 4096)
         digests = []
         matrices = [(name, _list_rows(block.column(name))) for name in lists]
-        for row, values in enumerate(plain.slice(first, 4096).to_pylist()):
+        for row, values in enumerate(plain.slice(first, block.num_rows).to_pylist()):
             text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
             total = sha256(text.encode("utf-8", "surrogatepass"))
             for name, matrix in matrices:
