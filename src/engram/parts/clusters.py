@@ -54,3 +54,10 @@ def pull(
     """KL( softmax(centre) || softmax(seen) ), the mean over records, in nats."""
     goal = (sharpness * centre).log_softmax(0)
     return (goal.exp() * (goal - (sharpness * seen).log_softmax(1))).sum(1).mean()
+
+
+def approach(
+    seen: Float[Tensor, "n k"], centre: Float[Tensor, " k"], spread: float
+) -> Float[Tensor, ""]:
+    """|seen - centre|^2 / (2 spread^2), the mean over records: what k-means goes by."""
+    return (seen - centre).square().sum(1).mean() / (2 * spread**2)

@@ -106,7 +106,7 @@ class KernelEstimate:
         parts = [torch.full((len(self.clean),), w) for w in (self.share, 1 - self.share)]
         return torch.cat(parts[: self._sides]) / len(self.clean)
 
-    def _mixture(self, points: Points) -> Points:
+    def _mixture(self, points: Float[Tensor, "n k"]) -> Float[Tensor, "m k"]:
         return points if self._sides == 1 else torch.cat([points, self._clean_points])
 
     def _blocks(self, points: Points) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

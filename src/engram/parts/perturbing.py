@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from engram.core import EngramError, Run, Split
 from engram.parts.classifier_training import ClassifierTraining
-from engram.parts.networks import Architecture, Network
+from engram.parts.networks import Network
 from engram.parts.protection import Pictures, Protection, inside, steepest
 from engram.parts.sub_run import SubRun
-from engram.parts.training import FILE, Schedule, check_at_least, key_of
+from engram.parts.training import FILE, Schedule, key_of
 from engram.parts.vision_encoders import has_encoder, opened_encoder
 
 Images = Float[Tensor, "n d"]
@@ -31,7 +31,7 @@ class Surrogate(Protection):
 
     surrogate: str = ""
     """A trained classifier of ours to look through; empty: one is trained here."""
-    architecture: Architecture = "cnn"
+    architecture: str = "cnn"
     """Of the surrogate that is trained here: mlp, cnn or resnet."""
     width: int = 16
     """Its hidden numbers (mlp), or channels of the first block (cnn, resnet)."""
@@ -137,7 +137,7 @@ def noise(
     return torch.from_numpy(drawn.astype(np.float32))
 
 
-def perturbed(clean: Images, change: Images, whose: Int[Tensor, " n"]) -> Images:
+def perturbed(clean: Images, change: Float[Tensor, "m d"], whose: Int[Tensor, " n"]) -> Images:
     """Pictures with the change of their row each, within the range of a pixel."""
     return (clean + change[whose]).clamp(0, 1)
 

@@ -27,8 +27,9 @@ def cover_hart(error: float, classes: int) -> tuple[float, float]:
 def neighbour_errors(
     points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    """How far each record's nearest other record is of another class: 0 or 1, or the share of the
-    nearest ones where several are equally near.
+    """Whether each record's nearest other record is of another class: 0 or 1.
+
+    Where several are equally near, it is the share of them that are.
 
     Args:
         points: At least two records.

@@ -1,4 +1,4 @@
-"""Train a classifier against noise in its pictures: on altered copies, on adversarial ones, or both.
+"""Train a classifier against noise in its pictures: on altered copies, adversarial ones, or both.
 
 Noise that was added so that nothing can be learnt may be fragile: whoever trains can shift, flip or
 cover parts of pictures, blur what is fine by noise of his own, or train on the worst pictures

@@ -20,13 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engram.core import EngramError, Paper, Run, Split, torch_seeded
-from engram.parts.clusters import Clusters, kmeans, pull
+from engram.parts.clusters import Clusters, approach, kmeans, pull
 from engram.parts.networks import Network
 from engram.parts.noise_generator import NoiseGenerator
 from engram.parts.perturbing import BATCH, Surrogate, frozen, opened_classifier, perturbed
@@ -66,12 +65,16 @@ class UnlearnableClusters(Surrogate):
     """Steps of each generator; a step sees all pictures of its scope, 512 at most."""
     noise_rate: float = 1e-2
     """The generators' highest learning rate. The paper takes 1e-4, for its 50 epochs."""
+    pull: Literal["kl", "euclidean"] = "kl"
+    """How features are drawn to the other centre: by the divergence L, as in the paper, or by
+    their squared distance to it, which is what clusters are made by."""
     sharpness: float = 1.0
     """Features are multiplied by it before the softmax; the paper takes them as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_one_of("scope", self.scope, ("cluster", "all"))
+        check_one_of("pull", self.pull, ("kl", "euclidean"))
         check_at_least("clusters", self.clusters, 2, "10 is the paper's value")
         check_at_least("steps", self.steps, 1, "100 suit small pictures")
         check_at_least("generator_width", self.generator_width, 1, "16 suit small pictures")
@@ -142,9 +145,16 @@ class UnlearnableClusters(Surrogate):
                 group["lr"] = learning_rate(plan, step)
             optimiser.zero_grad()
             moved = (clean[chosen] + noise_of()).clamp(0, 1)
-            pull(encode(moved), centre, self.sharpness).backward()
+            self._pulled(encode(moved), centre, found).backward()
             optimiser.step()
         return noise_of().detach()
+
+    def _pulled(
+        self, seen: Float[Tensor, "n k"], centre: Float[Tensor, " k"], found: Clusters
+    ) -> Float[Tensor, ""]:
+        if self.pull == "kl":
+            return pull(seen, centre, self.sharpness)
+        return approach(seen, centre, float(found.centres.std(0).norm()))
 
     def _source(
         self, cluster: int, pictures: Pictures, run: Run
