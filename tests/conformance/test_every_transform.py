@@ -1,5 +1,6 @@
 """What every transform must do."""
 
+import numpy as np
 import pytest
 
 from engram.catalog import entries
@@ -24,6 +25,9 @@ def split(transform, split) -> Split:
         "upos": [["X"] * len(each) for each in words],
         "feats": [[""] * len(each) for each in words],
         "blanks": [[True] * len(each) for each in words],
+        # Pictures of 4 by 4 pixels.
+        "features": stream(0, "pixels").random((len(words), 16), np.float32),
+        "label": [k % 2 for k in range(len(words))],
     }
     assert set(transform.columns) <= set(noted)
     return Split.of("texts", text=split.texts, owners=split.owners, **noted)

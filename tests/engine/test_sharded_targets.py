@@ -41,7 +41,11 @@ def answered(made):
 def test_a_target_with_folders_is_sealed_and_opened(made):
     _, target = made
     there = {path.relative_to(target.folder).as_posix() for path in target.folder.rglob("*")}
-    assert {"placement.parquet", "shards/0/model.safetensors", "shards/2/slice-0/config.json"} <= there
+    assert {
+        "placement.parquet",
+        "shards/0/model.safetensors",
+        "shards/2/slice-0/config.json",
+    } <= there
     assert not any(".work" in name or ".incoming" in name for name in there)
     assert load(target.folder).fingerprint == target.fingerprint
     assert set(target.model.placement.ids) == set(target.ledger.having("trained"))

@@ -1,6 +1,8 @@
 """SISA against a plain loop, and exact deletion against models that never saw the records."""
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,12 @@ class FakeRun:
     def progress(self, done, total, what):
         assert 0 <= done <= total
 
+    def tokens(self, *_):
+        raise NotImplementedError
+
+    losses = logits = computed = fit = shadows = retrained = sampler = tokens
+    records = target = tokens
+
 
 def blobs(n=40, seed=1):
     """Three clouds in four numbers, each record with a chance of being deleted."""
@@ -58,9 +66,8 @@ def blobs(n=40, seed=1):
 def target_of(recipe, split, folder, seed=0):
     """A sharded target as the engine would make it."""
     draft = recipe(split, FakeRun(folder, seed=seed))
-    config = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
-    lineage = Lineage("sisa", "recipes", {k: list(v) if isinstance(v, tuple) else v
-                                         for k, v in config.items()}, seed)  # fmt: skip
+    config = json.loads(json.dumps(asdict(recipe)))
+    lineage = Lineage("sisa", "recipes", config, seed)
     prints = FAMILY.fingerprint(draft.model)
     return Target("t", "sharded-classifier", draft.model, prints, lineage=lineage), draft
 
@@ -190,7 +197,7 @@ def test_placement_by_likelihood_is_kept_and_cheap(tmp_path):
     placed, chances = target.model.placement, split.matrix("deletion_probability")
     assert placed.sizes.tolist() == [[5, 5]] * 4
     by_cell = [chances[(placed.shard == k) & (placed.slice == j)] for k in range(4) for j in (0, 1)]
-    assert all(a.max() <= b.min() for a, b in zip(by_cell, by_cell[1:], strict=False))
+    assert all(a.max() <= b.min() for a, b in pairwise(by_cell))
     keep, forget = parted(split, np.argsort(chances)[-5:])
     draft = RetrainShards()(target, keep, forget, FakeRun(tmp_path / "b"))
     # The five likeliest lie in the last slice of the last shard: its first slice alone is seen.
@@ -220,7 +227,7 @@ def test_one_request_after_another_is_as_all_in_one_go(tmp_path):
     assert FAMILY.fingerprint(now.model) == FAMILY.fingerprint(at_once.model)
 
 
-@pytest.mark.parametrize("dies_after", [3, 20, 41])
+@pytest.mark.parametrize("dies_after", [3, 9, 15])
 def test_goes_on_where_it_was_killed(tmp_path, monkeypatch, dies_after):
     monkeypatch.setattr("engram.parts.training.PAUSE", 0.0)
     monkeypatch.setattr("engram.parts.training.SHARE", 1e9)
@@ -287,7 +294,7 @@ def test_more_slices_than_records(tmp_path):
 
 
 class TestMistakes:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def made(self, tmp_path_factory):
         split, recipe = blobs(), Sisa(**{**SMALL, "epochs": 1}, shards=2, slices=2)
         return split, target_of(recipe, split, tmp_path_factory.mktemp("sisa"))[0]
@@ -326,8 +333,6 @@ class TestMistakes:
             ({"shards": 0}, "shards is 0"),
             ({"slices": 0}, "slices is 0"),
             ({"shards": 10**6}, "must be at most"),
-            ({"aggregation": "best"}, "aggregation is 'best'"),
-            ({"placement": "near"}, "placement is 'near'"),
             ({"classes": -1}, "classes is -1"),
         ],
     )

@@ -122,12 +122,10 @@ def test_a_layout_says_what_was_added_later_only_where_it_matters(tmp_path):
     ("fields", "what"),
     [
         ({"architecture": "resnett"}, "no architecture 'resnett'"),
-        ({"architecture": ["mlp"]}, "architecture is "),
         ({"shape": (60,)}, "a resnet needs images"),
         ({"layers": 20}, "end in more than"),
         ({"width": 2**15, "layers": 3}, "end in more than"),
         ({"architecture": "mlp", "shape": (60,), "colours_last": True}, "no colours"),
-        ({"colours_last": "yes"}, "colours_last is 'yes'"),
     ],
 )
 def test_layouts_that_are_none(fields, what):
@@ -149,7 +147,9 @@ class Own(nn.Module):
 @pytest.fixture
 def own():
     with torch_seeded(0, "tests"):
-        return wrapped(Own(), "own-net", (3, 5, 4), 3, mean=np.full(60, 0.5), scale=np.full(60, 2))
+        return wrapped(
+            Own(), "own-net", (3, 5, 4), 3, mean=np.full(60, 0.5), scale=np.full(60, 2.0)
+        )
 
 
 def test_a_module_of_your_own_answers_everything(own):
@@ -170,7 +170,9 @@ def test_a_module_of_your_own_answers_everything(own):
 def test_it_is_opened_with_its_builder_or_by_an_entry_point(own, tmp_path, monkeypatch):
     _, split = images()
     FAMILY.save(own, tmp_path)
-    with pytest.raises(EngramError, match="module called 'own-net', whose code is not here") as seen:
+    with pytest.raises(
+        EngramError, match="module called 'own-net', whose code is not here"
+    ) as seen:
         FAMILY.load(tmp_path)
     assert "builder=..." in seen.value.hint
     again = FAMILY.load(tmp_path, builder=lambda layout: Own())

@@ -64,7 +64,7 @@ def test_a_record_that_no_shard_holds():
     with pytest.raises(EngramError, match=r"no shard holds record 'x' \(2 such ids\)"):
         placed.rows(["a", "x", "y"])
     with pytest.raises(EngramError, match="shards is 0"):
-        Placement(IDS, np.zeros(5), np.zeros(5), 0)
+        Placement(IDS, np.zeros(5, int), np.zeros(5, int), 0)
 
 
 @given(st.sets(st.text(min_size=1, max_size=4), min_size=1, max_size=30), st.data())
@@ -93,17 +93,17 @@ def test_likely_records_lie_late(chances, shards, slices):
     sizes = placed.sizes.sum(1)
     assert sizes.max() - sizes.min() <= 1
     cell = placed.shard * slices + placed.slice
-    order = np.argsort(cell, kind="stable")
     lowest = [chances[cell == c].min() for c in np.unique(cell)]
     highest = [chances[cell == c].max() for c in np.unique(cell)]
-    assert all(h <= l for h, l in zip(highest, lowest[1:], strict=False))
-    assert len(order) == placed.sizes.sum()
+    assert all(high <= low for high, low in zip(highest, lowest[1:], strict=False))
 
 
 def test_aggregation_by_hand():
     np.testing.assert_allclose(mean(TWO), [[0.35, 0.65], [0.85, 0.15]])
-    np.testing.assert_allclose(weighted(TWO, [3, 1]), [[0.475, 0.525], [0.875, 0.125]])
-    np.testing.assert_allclose(weighted(TWO, [0, 2]), TWO[1])
+    np.testing.assert_allclose(
+        weighted(TWO, np.array([3.0, 1.0])), [[0.475, 0.525], [0.875, 0.125]]
+    )
+    np.testing.assert_allclose(weighted(TWO, np.array([0.0, 2.0])), TWO[1])
     # One vote each: the mean decides. Two votes: no doubt.
     even = [(1 - TIE) / 2 + TIE * 0.35, (1 - TIE) / 2 + TIE * 0.65]
     np.testing.assert_allclose(vote(TWO), [even, [1 - TIE * 0.15, TIE * 0.15]])
@@ -117,7 +117,7 @@ def test_votes_are_not_a_mean():
     assert mean(answers).argmax() == 1
 
 
-@pytest.mark.parametrize("how", [mean, vote, lambda p: weighted(p, [])])
+@pytest.mark.parametrize("how", [mean, vote, lambda p: weighted(p, np.zeros(0))])
 def test_no_shards_cannot_be_asked(how):
     with pytest.raises(EngramError, match="every one is empty"):
         how(np.zeros((0, 3, 2)))
@@ -126,14 +126,14 @@ def test_no_shards_cannot_be_asked(how):
 @pytest.mark.parametrize("weights", [[0, 0], [-1, 2], [np.nan, 1]])
 def test_weights_that_weigh_nothing(weights):
     with pytest.raises(EngramError, match="the weights of the shards are"):
-        weighted(TWO, weights)
+        weighted(TWO, np.array(weights, np.float64))
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(2, 4), st.integers(0, 2**20))
 @settings(max_examples=40)
 def test_every_aggregation_gives_probabilities(shards, n, classes, seed):
     given = np.random.default_rng(seed).dirichlet(np.ones(classes), (shards, n))
-    for found in (mean(given), vote(given), weighted(given, np.arange(1, shards + 1))):
+    for found in (mean(given), vote(given), weighted(given, np.arange(1.0, shards + 1))):
         np.testing.assert_allclose(found.sum(1), 1)
         assert (found >= 0).all()
 
@@ -208,7 +208,6 @@ def test_damaged_folders_are_refused(sharded, tmp_path):
         ({"family": "estimator"}, "does not describe shards"),
         ({"shards": 3}, "names no shards that fit"),
         ({"shards": [True]}, "names no shards that fit"),
-        ({"aggregation": "loudest"}, "aggregation is 'loudest'"),
         ({"slices": 1}, "is placed in slice 1"),
     ]:
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))

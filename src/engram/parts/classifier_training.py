@@ -14,7 +14,7 @@ from jaxtyping import Float
 from engram.core import EngramError, Run, Split, torch_seeded
 from engram.parts.array_examples import ArrayExamples
 from engram.parts.labelled import features_of, labels_of
-from engram.parts.networks import Architecture, Layout, Network
+from engram.parts.networks import Layout, Network
 from engram.parts.record_shape import layout_of_records
 from engram.parts.soft_labels import outputs_of, soft_labels_of
 from engram.parts.training import (
@@ -39,7 +39,7 @@ class ClassifierTraining:
 
     family: ClassVar[str] = "classifier"
 
-    architecture: Architecture = "mlp"
+    architecture: str = "mlp"
     """mlp: fully connected; cnn: convolutions, resnet: with ways past them, both for images. In
     Python, `module:NAME` is a network that an installed package brings along."""
     width: int = 64

@@ -128,8 +128,8 @@ def stage_epochs(epochs: int, slices: int) -> int:
     return max(1, round(2 * epochs / (slices + 1)))
 
 
-def _log_choose(n: np.ndarray | float, k: int) -> np.ndarray:
-    """log of n over k; minus infinity where k > n."""
+def _log_choose(n: np.ndarray | float | int, k: int) -> np.ndarray:
+    """Log of n over k; minus infinity where k > n."""
     n = np.asarray(n, np.float64)
     inside = np.maximum(n - k, 0.0)
     found = gammaln(n + 1) - gammaln(k + 1) - gammaln(inside + 1)

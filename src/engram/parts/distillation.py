@@ -19,15 +19,14 @@ from torch import Tensor, nn
 from engram.core import EngramError, Run, Split, torch_seeded
 from engram.parts.classifier_training import STANDARDS
 from engram.parts.labelled import check_labelled_split, features_of, labels_of
-from engram.parts.networks import Architecture, Layout, Network
+from engram.parts.networks import Layout, Network
 from engram.parts.origin_owners import owners_behind, with_origin_owners
 from engram.parts.origins import origins_of, with_origins
+from engram.parts.protection import RANGE
 from engram.parts.record_shape import layout_of_records
 from engram.parts.soft_labels import refuse_soft_labels, with_soft_labels
 from engram.parts.training import check_at_least, check_one_of
 
-RANGE = "pixel_range"
-"""What a split calls the smallest and largest value of its pixels, in `shared`."""
 INITIAL = "initial"
 """The column that says which record a distilled one started as."""
 
@@ -81,7 +80,7 @@ class Distillation:
     pixels: tuple[float, ...] = ()
     """Smallest and largest value of a pixel. Empty: what the data says in `pixel_range`, else 0
     and 1."""
-    architecture: Architecture = "cnn"
+    architecture: Literal["mlp", "cnn", "resnet"] = "cnn"
     """Of the networks that look at the pictures: mlp, cnn or resnet."""
     width: int = 32
     """Their hidden numbers (mlp), or channels of the first block (cnn, resnet)."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
 from itertools import pairwise
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -215,7 +215,6 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 Builder = Callable[[Layout], nn.Module]
 """Makes a module from images (batch, channels, height, width), or flat records, to class logits."""
-Architecture = Literal["mlp", "cnn", "resnet"]
 ARCHITECTURES: dict[str, Builder] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
 
 

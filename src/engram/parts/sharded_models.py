@@ -198,9 +198,7 @@ class Sharded:
             "ids": list(placed.ids),
             "shards": placed.shards,
             "slices": placed.slices,
-            "models": {
-                place: self.inner.fingerprint(part) for place, part in model.stored.items()
-            },
+            "models": {place: self.inner.fingerprint(part) for place, part in model.stored.items()},
         }
         return arrays_fingerprint(arrays, facts)
 
@@ -226,9 +224,7 @@ class Sharded:
         """As the first shard says."""
         return self.inner.outcomes(model.shards[model.alive[0]], split)
 
-    def posteriors(
-        self, model: ShardedModel, split: Split
-    ) -> Float[np.ndarray, "alive n classes"]:
+    def posteriors(self, model: ShardedModel, split: Split) -> Float[np.ndarray, "alive n classes"]:
         """What each shard that has a model holds probable."""
         found = [softmax(self.inner.logits(model.shards[k], split), axis=1) for k in model.alive]
         return np.stack(found) if found else np.empty((0, len(split), 0))

@@ -36,7 +36,7 @@ class Placement:
         slices: How many slices a shard has; one may be empty.
     """
 
-    ids: Strings
+    ids: Sequence[str]
     shard: Int[np.ndarray, " n"]
     slice: Int[np.ndarray, " n"]
     shards: int
@@ -176,13 +176,16 @@ class Placement:
         """
         try:
             table = pq.read_table(folder / FILE)
-            columns = [table.column(name).to_pylist() for name in ("id", "shard", "slice")]
-            return cls(Strings(columns[0]), columns[1], columns[2], shards, slices)  # type: ignore
-        except (OSError, KeyError, TypeError, pa.ArrowException) as problem:
+            ids = [str(record) for record in table.column("id").to_pylist()]
+            shard, inside = (
+                np.array(table.column(name).to_pylist(), np.int64) for name in ("shard", "slice")
+            )
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as problem:
             raise EngramError(
                 f"the placement in {folder} cannot be read ({type(problem).__name__}: {problem})",
                 hint="the folder may be damaged; train the target again",
             ) from None
+        return cls(ids, shard, inside, shards, slices)
 
 
 def mean(probabilities: Float[np.ndarray, "shards n classes"]) -> Float[np.ndarray, "n classes"]:

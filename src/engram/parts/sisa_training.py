@@ -10,7 +10,7 @@ import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,7 +37,7 @@ class SisaTraining(ClassifierTraining):
     slices: int = 4
     """Parts of each shard, learnt one after another; before each but the first, the state is kept.
     More make a deletion cheaper (by a third at the most) and take more room."""
-    aggregation: str = "mean"
+    aggregation: Literal["mean", "vote"] = "mean"
     """How the shards answer as one: mean (of their probabilities) or vote (of their labels)."""
     placement: Placing = "uniform"
     """uniform: every record by a lot of its own. likelihood: records that are likely to be deleted
@@ -147,7 +147,9 @@ class Shard:
     def add(self, trace: Trace, place: tuple[int, int], records: int, stages: int) -> None:
         """Log a stage: a share of its entries, the last one with how many records were seen."""
         every = max(1, len(trace) * stages // TRACED)
-        kept = [entry for row, entry in enumerate(trace) if row % every == 0 and row + 1 < len(trace)]
+        kept = [
+            entry for row, entry in enumerate(trace) if row % every == 0 and row + 1 < len(trace)
+        ]
         begun = int(self.trace[-1]["step"]) + 1 if self.trace else 0
         for entry in [*kept, trace[-1]]:
             named = {**entry, "step": begun + int(entry["step"])}

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 
 from engram.core.errors import EngramError, nearest
 from engram.core.finding import Better, Finding
-from engram.report.costs import Costs
 from engram.report import wording
 from engram.report.comparison import ComparisonDocument, parse_comparison
+from engram.report.costs import Costs
 from engram.report.observed import Observation
 
 FILE = "run.json"

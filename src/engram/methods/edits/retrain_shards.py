@@ -1,11 +1,11 @@
-"""Forget records exactly by training again only what saw them: their shards, from their slices on.
+"""Forget records exactly by training again what saw them alone: shards, from their slices on.
 
 A sharded model was made for this. A record lies in one shard and one slice; whatever stands before
 that slice never saw it and stays. From the state kept there, the shard learns its slice and those
 that follow again, without the record, with the streams that it had:
 
     w'_k,j = w_k,j                                              before the first slice that changes
-    w'_k,j = train(w'_k,j-1; (D_k,1 u ... u D_k,j) \\ forget)    from there on
+    w'_k,j = train(w'_k,j-1; (D_k,1 u ... u D_k,j) - forget)      from there on
 
 The result is, bit for bit, the model that the same recipe and seed give where the records never
 were, relative to where the others were placed and to the number of classes (see `sisa`). Several

@@ -25,7 +25,7 @@ floating point, which is not proof against an attack on its lowest bits.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from engram.core import Draft, EngramError, Paper, Run, Split, torch_seeded
 from engram.families.classifier import FAMILY, ArrayExamples, ClassifierModel
 from engram.parts.dp_sgd import Accountant, Budget, PrivateTraining
 from engram.parts.labelled import features_of, labels_of
-from engram.parts.networks import Architecture, Layout, Network
+from engram.parts.networks import Layout, Network
 from engram.parts.per_record import clipped_sum, in_chunks, per_record_gradients
 from engram.parts.record_shape import layout_of_records
 from engram.parts.soft_labels import refuse_soft_labels
@@ -68,7 +68,7 @@ class DpTrainClassifier:
     secret_noise: bool = False
     """Draw lots and noise from a secret that is deleted after training, not from the seed. Then
     the promise holds against everybody, and the same training cannot be repeated."""
-    architecture: Architecture = "mlp"
+    architecture: Literal["mlp", "cnn", "resnet"] = "mlp"
     """mlp: fully connected; cnn: convolutions, resnet: with ways past them, both for images."""
     width: int = 64
     """Hidden numbers (mlp), or channels of the first block (cnn, resnet)."""
