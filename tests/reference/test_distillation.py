@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engram import data
@@ -96,7 +96,7 @@ def test_lineage_goes_back_beyond_the_records_that_were_given(run):
 
 
 @every
-@settings(max_examples=6)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     low=st.floats(-3, 3), span=st.floats(0.1, 300), first=st.sampled_from(["real", "noise"]),
     rate=st.floats(0.01, 50),
@@ -249,8 +249,9 @@ def test_the_distance_of_means_by_hand():
 
 def test_matching_brings_the_mean_features_together(run):
     split = pictures(60)
-    far = DistilDistributions(per_class=3, steps=0, first="noise", **SMALL)
-    near = DistilDistributions(per_class=3, steps=60, first="noise", learning_rate=5.0, **SMALL)
+    look = {"architecture": "mlp", "width": 16, "layers": 1, "first": "noise"}
+    far = DistilDistributions(per_class=3, steps=0, **look)
+    near = DistilDistributions(per_class=3, steps=60, learning_rate=5.0, **look)
     source = far.source(split)
     network = far.network(source, 3, run, "another")
 
@@ -361,9 +362,9 @@ def test_the_twins_loss_by_hand():
 
 def test_copies_without_changes_are_the_pictures():
     images = torch.rand(3, 1, 6, 6)
-    still = Changes(move=0, turn=0, zoom=0, light=0)
+    still = Changes(move=0.0, turn=0.0, zoom=0.0, light=0.0)
     assert torch.allclose(changed(images, still, np.random.default_rng(0)), images, atol=1e-5)
-    lit = changed(images, Changes(move=0, turn=0, zoom=0), np.random.default_rng(0))
+    lit = changed(images, Changes(move=0.0, turn=0.0, zoom=0.0), np.random.default_rng(0))
     assert not torch.allclose(lit, images, atol=1e-2)
 
 

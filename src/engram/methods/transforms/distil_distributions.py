@@ -9,10 +9,10 @@ are spread like them as far as networks can see.
 
 where psi is what goes into the last layer. Labels stay hard.
 
-Differs from the paper: 1. Networks have group instead of instance normalisation, and are small. 2.
-The step of the pictures is measured in spreads of a pixel. 3. Pixels are kept within their range.
-4. Nothing is augmented (the paper augments real and distilled pictures alike). Equations were not
-checked against a printed copy.
+Differs from the paper: 1. Networks have group instead of instance normalisation, are small, and
+take means over pixels for psi. 2. The step of the pictures is measured in spreads of a pixel. 3.
+Pixels are kept within their range. 4. Nothing is augmented (the paper augments real and distilled
+pictures alike). Equations were not checked against a printed copy.
 """
 
 from dataclasses import dataclass
