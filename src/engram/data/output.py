@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from engram.core.errors import EngramError
 from engram.core.split import Split
+from engram.data import context
 from engram.data.files import ending
 
 WRITTEN = ".jsonl, .csv, .tsv or .parquet (.jsonl, .csv and .tsv also with .gz)"
