@@ -15,13 +15,14 @@ from engram.methods.measures.training_value import TrainingValue, like
 from engram.methods.recipes.finetune_classifier import FinetuneClassifier, with_new_layer
 from engram.methods.recipes.train_classifier import TrainClassifier
 from engram.methods.transforms.distil_distributions import DistilDistributions, mean_distance
-from engram.methods.transforms.distil_gradients import DistilGradients, class_distance
+from engram.methods.transforms.distil_gradients import DistilGradients
 from engram.methods.transforms.distil_kernel import DistilKernel, centred
 from engram.methods.transforms.distil_self_supervised import DistilSelfSupervised, standard
 from engram.parts.barlow_twins import Changes, changed, twins_loss
 from engram.parts.classifier_training import STANDARDS
 from engram.parts.distillation import Source, before_last, bounds, drawn_by_class
 from engram.parts.gradient_distance import gradient_distance
+from engram.parts.gradient_matching import class_distance
 from engram.parts.kernel_ridge import ridge_predictions, with_constant
 from engram.parts.networks import Layout
 from engram.parts.origin_owners import origin_owners_of
@@ -217,7 +218,7 @@ def test_the_gradients_of_a_class_the_slow_way(run):
     network = method.network(source, 3, run, "network")
     few = source.rows(np.array([0, 3, 1])).requires_grad_()
     own, rows = torch.tensor([0, 0, 1]), np.array([6, 9, 12])
-    found = class_distance(network, few, own, source, rows, 0)
+    found = class_distance(network, few, own, source.rows(rows), 0)
 
     def gradient(features):
         network.zero_grad()
@@ -235,7 +236,7 @@ def test_real_records_have_no_distance_to_themselves(run):
     source = method.source(pictures())
     network = method.network(source, 3, run, "network")
     rows = np.array([0, 3, 6])
-    same = class_distance(network, source.rows(rows), torch.zeros(3).long(), source, rows, 0)
+    same = class_distance(network, source.rows(rows), torch.zeros(3).long(), source.rows(rows), 0)
     assert float(same.detach()) == pytest.approx(0, abs=1e-2)
 
 
