@@ -16,7 +16,7 @@ CASES = [
     if entry.load().needs <= answers
 ]
 pytestmark = pytest.mark.parametrize(("entry", "family"), CASES)
-QUICK = {"training-value": {"steps": 5}}
+QUICK = {"training-value": {"steps": 5}, "backdoor-scan": {"steps": 5}}
 """Settings of measures that train networks: a few steps show what is asked here."""
 
 

@@ -139,8 +139,10 @@ def test_a_fitted_trigger_raises_its_neuron_and_touches_nothing_else():
     assert found.target == 1
 
 
-DOORPING = Doorping(per_class=2, networks=2, rounds=3, network_steps=2, width=4, layers=1,
-                    batch_size=16, share=0.1, trigger_steps=5, side=1, margin=0, target=2)  # fmt: skip
+LOOK = {"width": 4, "layers": 1, "batch_size": 16, "side": 1, "margin": 0}
+DOORPING = Doorping(
+    per_class=2, networks=2, rounds=3, network_steps=2, share=0.1, trigger_steps=5, target=2, **LOOK
+)
 
 
 def test_doorping_distils_and_tells_its_trigger(run):
@@ -252,7 +254,7 @@ class OnePixel(nn.Module):
     def forward(self, images):
         flat = images.flatten(1)
         return torch.stack(
-            [4 * flat[:, :8].sum(1), 60 * flat[:, 15] - 20, 4 * flat[:, 8:15].sum(1)], 1
+            [4 * flat[:, :8].sum(1), 200 * flat[:, 15] - 80, 4 * flat[:, 8:15].sum(1)], 1
         )
 
 
@@ -271,7 +273,7 @@ def test_a_scan_finds_a_planted_backdoor(poisoned, run):
     made, bad, _ = poisoned
     scan = BackdoorScan(steps=60, blends=10)
     found = {f.name: f for f in scan(bad, {"members": made, "outsiders": pictures(60, 9)}, run)}
-    assert found[STRIP].value > 0.6
+    assert found[STRIP].value > 0.5
     assert found["AUC of Neural Cleanse over classes"].value == 1.0
     assert 0 <= found[SPECTRAL].value <= 1
     assert found["clean accuracy after fine-pruning"].value > 0.6
@@ -283,15 +285,17 @@ def test_without_a_trigger_a_scan_warns_or_not_and_judges_nothing(poisoned, run)
     _, _, good = poisoned
     found = BackdoorScan(steps=20)(good, {"members": pictures(), "outsiders": pictures(30, 9)}, run)
     by_name = {f.name: f for f in found}
-    assert (
-        by_name[CLEANSE].note in ("no class stands out",) or "looks like" in by_name[CLEANSE].note
-    )
+    warned = by_name[CLEANSE].value > 2
+    assert ("looks like a backdoor" in by_name[CLEANSE].note) == warned
     assert "no trigger is told" in by_name[STRIP].note
 
 
 def test_a_module_whose_features_are_unknown_is_scanned_as_far_as_it_goes(run):
     network = Layout("module:one-pixel", (16,), 3).build(lambda _: OnePixel())
     target = Target("module", "classifier", ClassifierModel(network.eval()), "module")
-    made = PlantTrigger(target=1, share=0.2)(pictures(), run)
+    made = PlantTrigger(target=1, share=0.2, side=1, margin=0)(pictures(), run)
     found = BackdoorScan(steps=5)(target, {"members": made, "outsiders": pictures(30, 9)}, run)
-    assert "no features" in {f.name: f for f in found}[SPECTRAL].note
+    by_name = {f.name: f for f in found}
+    assert "no features" in by_name[SPECTRAL].note
+    assert by_name[STRIP].value > 0.9, "its one pixel wins whatever is laid over it"
+    assert by_name[STRIP].note == "finds it"

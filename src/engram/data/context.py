@@ -16,6 +16,20 @@ KINDS = "biufU"
 """Kinds of arrays that are kept: true and false, numbers, and words."""
 
 
+LINEAGE = ("origins", "origin_owners")
+"""What must not be lost: without it, no deletion request finds the records any more."""
+
+
+def check_nothing_is_lost(shared: Mapping[str, np.ndarray], path: str) -> None:
+    """Raise where a file of a kind that holds records alone would lose where they come from."""
+    if lost := [name for name in LINEAGE if name in shared]:
+        raise EngramError(
+            f"{path} cannot hold what the records share as {lost[0]!r}: which records they were "
+            "made from",
+            hint="end the name with .parquet",
+        )
+
+
 def packed(shared: Mapping[str, np.ndarray]) -> dict[bytes, bytes]:
     """Metadata that holds these arrays; empty where there are none.
 

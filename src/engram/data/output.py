@@ -51,7 +51,9 @@ def write(split: Split, path: str | os.PathLike[str], *, force: bool = False) ->
             hint="choose another name" + ("" if path.is_dir() else ", or use --force"),
         )
     table = split.to_table()
-    if suffix == ".parquet":
+    if suffix != ".parquet":
+        context.check_nothing_is_lost(split.shared, path.name)
+    else:
         table = table.replace_schema_metadata(context.packed(split.shared) or None)
     if suffix in (".csv", ".tsv"):
         _check_flat(table, path)

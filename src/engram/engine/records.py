@@ -74,10 +74,9 @@ def to_forget(
             hint="use --owner, --ids or --records",
         )
     if owner:
-        behind = zip(known.trained.ids, origin_owners_of(known.trained), strict=True)
-        wanted = tuple(record for record, owners in behind if owner in owners)
-        if not wanted or target.ledger.owners is not None:
-            wanted = tuple(dict.fromkeys((*target.ledger.of_owner(owner), *wanted)))
+        if owner in origin_owners_of(known.trained):  # all were made from theirs, among others
+            return known.trained.renamed("forget")
+        wanted = target.ledger.of_owner(owner)
         if not wanted:
             raise EngramError(
                 f"owner {owner!r} has no records that this target was trained on",

@@ -2,9 +2,10 @@
 
 A distilled picture is a parameter: it starts as a real one (or as noise), and is changed until
 networks learn from the few what they would learn from all. It stays within the range of a pixel.
-Its contents no longer match any record, so it carries where it comes from: in `initial` the record
-that it started as, in `origins` all records that had a say - which is every record that was given -
-and in `origin_owners` whose those are. A deletion request that names any of them finds it.
+Its contents no longer match any record, so it says where it comes from: the column `initial` has
+the record that it started as, and what all distilled records share has in `origins` all records
+that had a say - which is every record that was given - and in `origin_owners` whose those are. A
+deletion request that names any of them finds the distilled ones.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,8 @@ from engram.core import EngramError, Run, Split, torch_seeded
 from engram.parts.classifier_training import STANDARDS
 from engram.parts.labelled import check_labelled_split, features_of, labels_of
 from engram.parts.networks import Layout, Network
-from engram.parts.origin_owners import owners_behind, with_origin_owners
-from engram.parts.origins import origins_of, with_origins
+from engram.parts.origin_owners import ORIGIN_OWNERS, owners_behind
+from engram.parts.origins import ORIGINS, origins_of
 from engram.parts.protection import RANGE
 from engram.parts.record_shape import layout_of_records
 from engram.parts.soft_labels import refuse_soft_labels, with_soft_labels
@@ -169,7 +170,16 @@ class Distillation:
         values = np.clip(pictures.detach().cpu().numpy().astype(np.float32), *bounds(source))
         digests = source.split.digests
         begun = [digests[int(i)] if self.first == "real" else "" for i in places]
-        shared = {**source.split.shared, STANDARDS: source.standards}
+        older = frozenset().union(*origins_of(source.split))
+        behind = {
+            ORIGINS: sorted({*digests, *source.split.ids, *older}),
+            ORIGIN_OWNERS: sorted(owners_behind(source.split)),
+        }
+        shared = {
+            **source.split.shared,
+            STANDARDS: source.standards,
+            **{name: np.array(found) for name, found in behind.items() if found},
+        }
         made = Split.of(
             f"distilled {source.split.name}",
             features=values,
@@ -178,12 +188,10 @@ class Distillation:
             shared=shared,
         )
         if soft is not None:
-            made = with_soft_labels(made, soft.detach().cpu().numpy())
-        older = frozenset().union(*origins_of(source.split))
-        made = with_origins(made, [sorted({*digests, *source.split.ids, *older})] * len(made))
-        made = with_origin_owners(made, owners_behind(source.split))
-        table = made.to_table().drop_columns(["id"])  # its id is the content's, with all that
-        return Split.from_table(made.name, table, shared=shared)
+            soft_values = soft.detach().cpu().numpy()
+            table = with_soft_labels(made, soft_values).records  # an id is the whole content's
+            made = Split.from_table(made.name, table, shared=shared)
+        return made
 
 
 def bounds(source: Source) -> tuple[np.float32, np.float32]:

@@ -1,8 +1,9 @@
-"""Which given records a made record comes from: a column `origins` of content digests.
+"""Which given records a made record comes from: `origins`, content digests.
 
 A protected picture stands in for one record, a distilled one for many. What they were made from
 would no longer be found by its content, so it is written beside them, and a deletion request that
-names the original finds what came of it.
+names the original finds what came of it. A column holds those of each record; what all records of
+a split were made from together stands in what they share, under the same name.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,16 @@ ORIGINS = "origins"
 def origins_of(split: Split) -> list[frozenset[str]]:
     """The digests of what each record was made from; empty sets where nothing says so.
 
+    They are those in the column, and those that the records share.
+
     Raises:
         EngramError: The column `origins` holds something else than lists of text.
     """
+    common = frozenset(str(digest) for digest in split.shared.get(ORIGINS, ()))
+    return [common | own if own else common for own in _in_column(split)]
+
+
+def _in_column(split: Split) -> list[frozenset[str]]:
     if ORIGINS not in split.columns:
         return [frozenset()] * len(split)
     column = split.column(ORIGINS)
@@ -35,7 +43,7 @@ def origins_of(split: Split) -> list[frozenset[str]]:
 
 def with_origins(split: Split, made_from: Sequence[Sequence[str]]) -> Split:
     """The same records, each with the digests of what it was made from, beside older ones."""
-    before = origins_of(split)
+    before = _in_column(split)
     lists = [sorted(old | set(new)) for old, new in zip(before, made_from, strict=True)]
     column = pa.array(lists, pa.list_(pa.string()))
     table = split.records.drop_columns([c for c in (ORIGINS,) if c in split.columns])
