@@ -450,6 +450,7 @@ def test_clusters_move_to_the_next_one_without_any_label(generator, tmp_path):
     made = method(
         "unlearnable-clusters", surrogate="t", clusters=3, epsilon=0.5, steps=40,
         generator=generator, generator_width=8, noise_rate=0.03 if generator else 0.2,
+        pull="kl" if generator else "euclidean",
     )  # fmt: skip
     found = made(split, run)
     assert run.told[-1]["reached"] >= 0.7
