@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engram.core import EngramError, Split, stream
+from engram.engine.pictures import drawing
 from engram.engine.study.figures import captions, write_figures
 from engram.engine.study.files import Place
 from engram.parts.mixing import mixed
@@ -104,6 +105,8 @@ def test_rows_of_pictures_have_names_and_a_description():
 
 
 def test_figures_are_written_once_and_shown_with_their_captions(tmp_path):
+    from xml.etree import ElementTree
+
     place = Place("some-study", tmp_path, "text", "plan")
     drawn = str(picture_rows("What is shown", [("a", [np.zeros((2, 2, 1))])]))
     write_figures(place, "small", {"old-one": drawn})
@@ -112,8 +115,22 @@ def test_figures_are_written_once_and_shown_with_their_captions(tmp_path):
     (path,) = captions(place, "small")
     assert path.name == "small-pictures.svg"
     assert captions(place, "small")[path] == "What is shown"
+    assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert path.read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     with pytest.raises(EngramError, match="not an SVG text"):
         write_figures(place, "small", {"pictures": "<html>"})
     with pytest.raises(EngramError, match="not an SVG text"):
         write_figures(place, "small", {"../up": drawn})
+
+
+def test_a_transform_shows_what_it_did():
+    clean, moved = two_versions()
+    shown = drawing(clean, moved, "some-noise")
+    assert shown.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert "&lt;" not in shown
+    assert shown.count("<image") == 30
+    assert "original: 10 pictures; change: 10 pictures; some-noise: 10 pictures" in shown
+    made = drawing(clean, Split.of("made", features=moved.matrix("features")), "some-noise")
+    assert made.count("<image") == 10
+    with pytest.raises(EngramError, match="no pictures to show"):
+        drawing(clean, Split.of("texts", text=["a"]), "some-noise")

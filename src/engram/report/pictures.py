@@ -15,6 +15,8 @@ Picture = Float[np.ndarray, "h w c"]
 SIDE, GAP, MARGIN = 64, 6, 104
 """Of a picture on the page, between two, and left of a row for its name; in pixels."""
 
+_XML = ' xmlns="http://www.w3.org/2000/svg"'
+
 
 def picture_rows(title: str, rows: Sequence[tuple[str, Sequence[Picture]]]) -> Markup:
     """Pictures row by row, each row with its name.
@@ -36,6 +38,14 @@ def picture_rows(title: str, rows: Sequence[tuple[str, Sequence[Picture]]]) -> M
     desc = "; ".join(f"{name}: {len(pictures)} pictures" for name, pictures in rows)
     width, height = MARGIN + most * (SIDE + GAP), len(rows) * (SIDE + GAP)
     return chart(width, height, title, desc, *parts)
+
+
+def standalone(drawing: str) -> str:
+    """A drawing as a file of its own, which every browser shows."""
+    plain = str.__str__(drawing)  # marked-up text would escape what is put in
+    named = plain if "xmlns=" in plain else plain.replace("<svg", f"<svg{_XML}", 1)
+    head, mark, rest = named.partition(">")
+    return f"{head}{mark}<style>text {{ font: 12px sans-serif; fill: #555 }}</style>{rest}\n"
 
 
 def amplified(before: Picture, after: Picture) -> Picture:

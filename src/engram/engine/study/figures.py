@@ -6,11 +6,11 @@ from pathlib import Path
 
 from engram.core import EngramError
 from engram.engine.study.files import Place
+from engram.report.pictures import standalone
 from engram.store import disk_errors
 
 FOLDER = "figures"
 _CAPTION = re.compile(r"<title>([^<]*)</title>")
-_XML = ' xmlns="http://www.w3.org/2000/svg"'
 
 
 def captions(place: Place, budget: str) -> dict[Path, str]:
@@ -40,5 +40,5 @@ def write_figures(place: Place, budget: str, drawn: Mapping[str, str]) -> None:
         for path in folder.glob(f"{budget}-*.svg"):
             path.unlink()
         for name, text in drawn.items():
-            whole = text if "xmlns=" in text else text.replace("<svg", f"<svg{_XML}", 1)
-            (folder / f"{budget}-{name}.svg").write_text(whole + "\n", encoding="utf-8")
+            path = folder / f"{budget}-{name}.svg"
+            path.write_text(standalone(text), encoding="utf-8")
