@@ -26,7 +26,7 @@ from engram.parts.labelled import features_of, labels_of
 from engram.parts.protection import pictures_of
 from engram.parts.turned import turned
 from engram.parts.victims import fields_of
-from engram.report.pictures import amplified, picture_rows
+from engram.report.picture_rows import amplified, picture_rows
 
 CLUSTERS, CLASSES = "unlearnable clusters", "class-wise error-minimising"
 OTHERS = ("odd or even", "five and above", "three groups")

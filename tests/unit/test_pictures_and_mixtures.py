@@ -15,7 +15,7 @@ from engram.engine.study.files import Place
 from engram.parts.mixing import mixed
 from engram.parts.origins import origins_of
 from engram.parts.victims import VICTIMS, fields_of
-from engram.report.pictures import amplified, picture_rows, png
+from engram.report.picture_rows import amplified, picture_rows, png
 
 
 def two_versions(n=10):

@@ -2,7 +2,7 @@
 
 from engram.core import EngramError, Split
 from engram.parts.protection import pictures_of
-from engram.report.pictures import amplified, picture_rows, standalone
+from engram.report.picture_rows import amplified, picture_rows, standalone
 
 MOST = 10
 """Pictures that are shown."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engram.core import EngramError
 from engram.engine.study.files import Place
-from engram.report.pictures import standalone
+from engram.report.picture_rows import standalone
 from engram.store import disk_errors
 
 FOLDER = "figures"
