@@ -314,6 +314,11 @@ def test_adversarial_pictures_fool_the_network_that_they_were_made_for(tmp_path)
     found = made(Split.of("all", features=raw, label=labels), run)
     said = (found.matrix("features") @ weights).argmax(1)
     assert np.mean(said == labels) < 0.2
+    few = method("error-maximising", surrogate="mine")
+    with pytest.raises(EngramError, match="label 3, but the model knows 3 classes"):
+        few(Split.of("a", features=raw, label=labels + 1), run)
+    with pytest.raises(EngramError, match="have 9 features, but the model takes 4"):
+        few(Split.of("a", features=np.ones((2, 9), np.float32), label=[0, 1]), run)
     run = Plain(tmp_path, {"other": Target("e", "estimator", None, "e", lineage=Lineage())})
     made = method("error-maximising", surrogate="other")
     with pytest.raises(EngramError, match="surrogate 'other' is a estimator, not a classifier"):

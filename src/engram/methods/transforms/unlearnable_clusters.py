@@ -121,7 +121,7 @@ class UnlearnableClusters(Surrogate):
     def classifier(self, pictures: Pictures, run: Run) -> Network:
         """The given network; else one that has learnt to tell turned pictures, not labels."""
         if self.surrogate:
-            return frozen(opened_classifier(self.surrogate, run))
+            return frozen(opened_classifier(self.surrogate, run, pictures))
         return frozen(self.taught(turned(pictures), run))
 
     def _made(
