@@ -8,7 +8,7 @@ from tests_engine import method
 from engram.core import EngramError
 from engram.engine import EngineRun, known_records, load, to_forget
 from engram.engine.forget import BEFORE, FORGETTING, INDEX, NEVER, with_residual
-from engram.engine.forget_compare import compare_unlearners
+from engram.engine.forget_compare import _told_apart, compare_unlearners
 from engram.engine.prepared import Suited, suited
 from engram.store import deletions
 
@@ -145,5 +145,22 @@ FINE = {"level": "no leak found", "sentence": "They can no longer be told."}
 )  # fmt: skip
 def test_the_verdict_tells_removal_from_suppression(rows, level, says):
     found = with_residual(FINE, rows)
+    assert found["level"] == level
+    assert says in found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("chance", "level", "says"),
+    [
+        ({BEFORE: 1e-6, "npo": 0.4, "sisa": 0.6, NEVER: 0.5}, "no leak found",
+         "cannot be told from records never seen after npo, sisa."),
+        ({BEFORE: 1e-6, "npo": 0.01, "sisa": 0.6, NEVER: 0.5}, "leak",
+         "after sisa; they still can after npo."),
+        ({BEFORE: 1e-6, "npo": 0.01, NEVER: 0.5}, "leak", "records still can after npo."),
+        ({BEFORE: 0.2, "npo": 0.01, NEVER: 0.5}, "unknown", "even before they were forgotten"),
+    ],
+)  # fmt: skip
+def test_where_insides_cannot_be_asked_membership_decides(chance, level, says):
+    found = _told_apart(chance)
     assert found["level"] == level
     assert says in found["sentence"]

@@ -31,7 +31,7 @@ def answered(made):
     """Five of its records forgotten, with everything on."""
     run, target = made
     known = known_records(target)
-    records = to_forget(target, known, ids=list(known.trained.ids[:5]))
+    records = to_forget(target, known, ids=tuple(known.trained.ids[:5]))
     edit = method("edits", "retrain-shards")
     out = run.root.parent / "forgotten"
     done = forget(target, known, records, edit, run, battery="quick", out=out, by="case 3")
@@ -120,7 +120,7 @@ def test_a_further_request_goes_on_from_there(answered, made):
     *_, done = answered
     target = load(done.target.folder)
     known = known_records(target)
-    more = to_forget(target, known, ids=list(known.trained.ids[-2:]))
+    more = to_forget(target, known, ids=tuple(known.trained.ids[-2:]))
     edit = method("edits", "retrain-shards")
     again = forget(target, known, more, edit, run, battery="quick", retrain=False)
     assert len(again.target.model.placement) == len(target.model.placement) - 2
@@ -139,6 +139,14 @@ def test_an_audit_measures_the_cost_and_attacks_it(made):
 def test_shadows_of_a_sharded_target_are_sharded(made):
     run, target = made
     known = known_records(target)
-    shadows = run.shadows(target, known.trained.take(range(60)), 2)
+    shadows = run.shadows(target, known.trained.take(range(0, 130, 2)), 2)
     assert shadows.targets[0].family == "sharded-classifier"
     assert np.isfinite(run.losses(shadows.targets[0], known.held_out)).all()
+
+
+def test_the_cheapest_exact_unlearner_is_the_one_that_it_was_made_for(made, store):
+    from engram.engine.auto_forget import exact_for
+
+    assert exact_for(made[1]) == "retrain-shards"
+    assert exact_for(store.target) == "retrain"
+    assert exact_for(store.target.sealed()) == "retrain"

@@ -407,7 +407,9 @@ def _rates(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def cell(finding: Mapping[str, Any] | None) -> str:
-    """A value with its interval, or a dash."""
+    """A value with its interval, if it has one, or a dash."""
     if finding is None or finding["value"] is None:
         return "-"
+    if finding["low"] == finding["high"] == finding["value"]:  # counted, not estimated
+        return f"{finding['value']:,.4g}"
     return f"{finding['value']:.3f} [{finding['low']:.3f}, {finding['high']:.3f}]"

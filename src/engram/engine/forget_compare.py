@@ -7,7 +7,7 @@ stays, and the deletion ledger is not written to.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from engram.engine.forget import (
     FORGETTING,
     INDEX,
     NEVER,
+    SIGNIFICANT,
     calibrated,
     compare,
     kept,
@@ -157,11 +158,11 @@ def compare_unlearners(
 def promise_of(way: Any, after: Target) -> str:
     """What is promised in a few words: the guarantee of the weights, or what the method says."""
     guarantee = after.lineage.guarantee
-    if not guarantee.get("kind"):
+    kind, value = guarantee.get("kind"), guarantee.get("value")
+    if not kind:
         return str(getattr(way, "promise", "approximate"))
-    value = guarantee.get("value")
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{guarantee['kind']} = {value:g}" if plain else str(guarantee["kind"])
+    plain = kind != "exact" and isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{kind} = {value:g}" if plain else str(kind)
 
 
 def _beforehand(made: _Made) -> list[Finding]:
@@ -212,7 +213,7 @@ def _story(
         battery="quick",
         source=f"{known.source}: trained records against held-out ones",
     )
-    rows, _ = compare(models, {BEFORE: before}, keep, records, known.held_out, run)
+    rows, chance = compare(models, {BEFORE: before}, keep, records, known.held_out, run)
     rows.append(row_of(models, _beforehand(made)))
     document = {
         "engram": __version__,
@@ -224,7 +225,7 @@ def _story(
         "title": title or f"{len(models) - 2} ways to forget {len(records)} records",
         "lead": f"{target.name} was made to forget {len(records)} records in {len(models) - 2} "
         "ways. A way is good where its model cannot be told from the one that never saw them.",
-        "verdict": _best(rows, list(models)),
+        "verdict": _best(rows, dict(zip(models, chance, strict=True))),
         "leak": None,
         "comparison": {"columns": list(models), "rows": rows},
         "steps": _steps(made),
@@ -233,23 +234,42 @@ def _story(
     return finish(folder, document, run.root)
 
 
-def _best(rows: list[dict[str, Any]], columns: Sequence[str]) -> dict[str, str]:
-    """Which methods removed what was forgotten, in one sentence."""
+def _best(rows: list[dict[str, Any]], chance: Mapping[str, float]) -> dict[str, str]:
+    """Which methods removed what was forgotten, in one sentence.
+
+    Where a family of models cannot be asked what is left inside, membership alone decides.
+    """
     by_name = {row["name"]: row["cells"] for row in rows}
     if INDEX not in by_name:
-        return {
-            "level": "unknown",
-            "sentence": "For this family of models it is not known how to tell removal from "
-            "suppression; the table shows what is known.",
-        }
+        return _told_apart(chance)
     says: dict[str, list[str]] = {}
-    for place, name in enumerate(columns):
+    for place, name in enumerate(chance):
         if kind := _says(by_name, place):
             says.setdefault(kind, []).append(name)
     parts = [f"{kind} by {', '.join(says[kind])}" for kind in (GONE, HIDDEN, KEPT) if kind in says]
     level = "no leak found" if GONE in says else "leak" if parts else "unknown"
     told = "; ".join(parts) or "nothing can be said of any method"
     return {"level": level, "sentence": f"What these records taught is {told}."}
+
+
+def _told_apart(chance: Mapping[str, float]) -> dict[str, str]:
+    """Of which models the forgotten records can be told from records never seen, either way."""
+    made = {name: p for name, p in chance.items() if name not in (BEFORE, NEVER)}
+    told = [name for name, p in made.items() if p < SIGNIFICANT]
+    rest = [name for name in made if name not in told]
+    if chance[BEFORE] >= SIGNIFICANT:
+        sentence = (
+            "Nothing can be said: the records could not be told from records never seen even "
+            f"before they were forgotten (p = {chance[BEFORE]:.2g})."
+        )
+        return {"level": "unknown", "sentence": sentence}
+    parts = []
+    if rest:
+        parts.append(f"cannot be told from records never seen after {', '.join(rest)}")
+    if told:
+        parts.append(f"still can after {', '.join(told)}")
+    level = "leak" if told or not rest else "no leak found"
+    return {"level": level, "sentence": f"The forgotten records {'; they '.join(parts)}."}
 
 
 def _steps(made: _Made) -> list[dict[str, str]]:

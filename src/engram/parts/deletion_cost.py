@@ -69,17 +69,15 @@ def counted(
     Raises:
         EngramError: A row is deleted twice.
     """
-    sizes, found = placement.sizes.astype(np.int64), []
-    gone = np.zeros(len(placement), bool)
-    for rows in batches:
-        if gone[rows].any() or len(np.unique(rows)) < len(rows):
-            raise EngramError("a record is deleted twice", hint="it can leave only once")
-        gone[rows] = True
-        leaving = placement.take(rows).sizes
-        sizes = sizes - leaving
-        touched = leaving.cumsum(1) > 0
-        found.append(epochs * (sizes.cumsum(1) * touched).sum())
-    return np.array(found, np.float64)
+    rows = np.concatenate([np.zeros(0, np.int64), *batches]).astype(np.int64)
+    if len(np.unique(rows)) < len(rows):
+        raise EngramError("a record is deleted twice", hint="it can leave only once")
+    batch = np.repeat(np.arange(len(batches)), [len(each) for each in batches])
+    leaving = np.zeros((len(batches), placement.shards, placement.slices), np.int64)
+    np.add.at(leaving, (batch, placement.shard[rows], placement.slice[rows]), 1)
+    leaving = leaving.cumsum(2)  # a stage has seen the slices before it too
+    left = placement.sizes.cumsum(1) - leaving.cumsum(0)
+    return epochs * (left * (leaving > 0)).sum((1, 2)).astype(np.float64)
 
 
 def simulated(

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from engram import families
 from engram.core import Access, Finding, Paper, Run, Split, Target
 from engram.parts.retrained import forgotten_of, retrained_model
 from engram.stats.unlearning import two_sided_privacy
@@ -57,7 +58,7 @@ class ForgottenPrivacy:
     def _numbers(
         self, target: Target, forgotten: Split, outsiders: Split | None, run: Run
     ) -> tuple[Finding, ...]:
-        other, reason = retrained_model(self.retrained, target, run)
+        other, reason = retrained_model(self.retrained, target, run, comparable)
         if other is None:
             return tuple(Finding.missing(each, reason, len(forgotten)) for each in NAMES)
         if outsiders is None or min(len(forgotten), len(outsiders)) < FEWEST:
@@ -70,3 +71,9 @@ class ForgottenPrivacy:
         found = two_sided_privacy(scores[0], scores[1], which, rng)
         note = f"AUC {found.target.value:.3f}; retrained {found.retrained.value:.3f}"
         return found.gap.tagged(note=note), found.leak.tagged(note=note)
+
+
+def comparable(target: Target, other: Target) -> bool:
+    """Whether losses of both mean the same: a model in shards is compared with a whole one."""
+    kinds = {target.family, other.family}
+    return len(kinds) == 1 or all("logits" in families.find(kind).answers for kind in kinds)
