@@ -258,6 +258,10 @@ costs were 0.957 of the model's one by one and 0.993 in one go, 0.72 with slices
 0.36 by likelihood over by lot; but a single batch differs so much from another that three claims
 were undecided. So the batches of a seed were raised to six, and the seeds to five; 2 and 10 shards
 were left out for time. No bound was changed.
+
+The seconds are those of the clock, on two cores that four other jobs were using; less than half of
+them were CPU time. What is not claimed but seen: 20 shards of the 1,348 digits, 67 records each, do
+cost accuracy, by mean and by vote.
 """,
     run=run,
 )  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 from engram.catalog import entries
 from engram.core import Split, stream
 from engram.parts.biographies import Telling, World, biographies
+from engram.parts.cells.genotype import random_genotype
 
 TRANSFORMS = [pytest.param(entry.load(), id=name) for name, entry in entries("transforms").items()]
 pytestmark = pytest.mark.parametrize("transform", TRANSFORMS)
@@ -28,6 +29,10 @@ def split(transform, split) -> Split:
     """Texts that every transform can change; some ask for more `columns` than the text."""
     if transform.__name__ == "BiographyQuestions":
         return biographies(World(6), Telling(multi=2), stream(0, "conformance"))
+    if "genotype" in getattr(transform, "columns", ()):
+        cells = [str(random_genotype(stream(i, "conformance"))) for i in range(24)]
+        auc, owners = stream(0, "auc").uniform(0.7, 0.9, 24), [f"lab {i // 2}" for i in range(24)]
+        return Split.of("cells", genotype=cells, auc=auc, owners=owners)
     if not getattr(transform, "columns", ()):
         return split
     words = [text.split() for text in split.texts]

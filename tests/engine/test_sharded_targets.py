@@ -142,3 +142,11 @@ def test_shadows_of_a_sharded_target_are_sharded(made):
     shadows = run.shadows(target, known.trained.take(range(0, 130, 2)), 2)
     assert shadows.targets[0].family == "sharded-classifier"
     assert np.isfinite(run.losses(shadows.targets[0], known.held_out)).all()
+
+
+def test_the_cheapest_exact_unlearner_is_the_one_that_it_was_made_for(made, store):
+    from engram.engine.auto_forget import exact_for
+
+    assert exact_for(made[1]) == "retrain-shards"
+    assert exact_for(store.target) == "retrain"
+    assert exact_for(store.target.sealed()) == "retrain"

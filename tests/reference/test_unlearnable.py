@@ -314,6 +314,11 @@ def test_adversarial_pictures_fool_the_network_that_they_were_made_for(tmp_path)
     found = made(Split.of("all", features=raw, label=labels), run)
     said = (found.matrix("features") @ weights).argmax(1)
     assert np.mean(said == labels) < 0.2
+    few = method("error-maximising", surrogate="mine")
+    with pytest.raises(EngramError, match="label 3, but the model knows 3 classes"):
+        few(Split.of("a", features=raw, label=labels + 1), run)
+    with pytest.raises(EngramError, match="have 9 features, but the model takes 4"):
+        few(Split.of("a", features=np.ones((2, 9), np.float32), label=[0, 1]), run)
     run = Plain(tmp_path, {"other": Target("e", "estimator", None, "e", lineage=Lineage())})
     made = method("error-maximising", surrogate="other")
     with pytest.raises(EngramError, match="surrogate 'other' is a estimator, not a classifier"):
@@ -450,6 +455,7 @@ def test_clusters_move_to_the_next_one_without_any_label(generator, tmp_path):
     made = method(
         "unlearnable-clusters", surrogate="t", clusters=3, epsilon=0.5, steps=40,
         generator=generator, generator_width=8, noise_rate=0.03 if generator else 0.2,
+        pull="kl" if generator else "euclidean",
     )  # fmt: skip
     found = made(split, run)
     assert run.told[-1]["reached"] >= 0.7

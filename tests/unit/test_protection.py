@@ -25,7 +25,7 @@ QUICK = {
 VARIANTS = [
     ("bayes-error", {"space": "pca", "components": 3, "mixture": 0.5, "line_search": False}),
     ("bayes-error", {"space": "surrogate", "epochs": 1, "objective": "label"}),
-    ("unlearnable-clusters", {"generator": False, "scope": "all"}),
+    ("unlearnable-clusters", {"generator": True, "scope": "all", "pull": "euclidean"}),
     ("error-minimising", {"each": "class"}),
     ("error-maximising", {"goal": "untargeted", "architecture": "mlp"}),
     ("random-noise", {"each": "class"}),
@@ -211,3 +211,26 @@ def test_records_of_nothing_but_pixels_are_records_too():
     split = Split.of("bare", features=raw)
     assert len(set(split.ids)) == len(split) == 5
     assert Split.of("some", features=raw[1:3]).ids == split.ids[1:3]
+
+
+def test_a_deletion_request_finds_what_became_of_a_picture(run, tmp_path):
+    """By its original, by its id, by its owner; who never gave a picture is told so."""
+    from engram.engine import EngineRun, known_records, to_forget, train
+
+    split, other = pictures(), pictures(seed=9)
+    path = tmp_path / "protected.parquet"
+    data.write(made("random-noise", {})(split, run), path)
+    recipe = catalog.find("recipes", "fit-estimator").load()("nearest-neighbours")
+    here = EngineRun(root=tmp_path / "runs", scratch=tmp_path / "scratch")
+    target = train(recipe, data.read(path), here, source=str(path), holdout=0.25)
+    known = known_records(target)
+    gone = known.trained.ids[0]
+    original = split.select([gone])
+    assert gone == original.digests[0]
+    assert to_forget(target, known, records=original).ids == (gone,)
+    assert to_forget(target, known, ids=(gone,)).ids == (gone,)
+    assert gone in to_forget(target, known, owner=original.owners[0]).ids
+    with pytest.raises(EngramError, match="were not trained on"):
+        to_forget(target, known, records=other.take([0]))
+    with pytest.raises(EngramError, match="has no record"):
+        to_forget(target, known, ids=("unknown",))

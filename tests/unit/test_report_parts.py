@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram.core import Finding
+from engram.core import EngramError, Finding
 from engram.report import charts, labels, matching, page, svg, tokens, wording
 from engram.report.document import Histogram, Roc, Token
 
@@ -225,3 +225,30 @@ def test_marking_changes_no_text(generated, truth):
     pieces = list(matching.runs(generated, truth))
     assert "".join(piece for piece, _ in pieces) == generated
     assert all(piece in truth for piece, repeated in pieces if repeated)
+
+
+class TestPictures:
+    """Records that are pictures, drawn without loading anything."""
+
+    def test_pixels_become_squares_of_sixteen_shades(self):
+        from engram.report.pictures import Picture, drawn
+
+        found = drawn(Picture(2, 3, "000000" * 2 + "ffffff" + "0a0a0a" + "808080" * 2), "r <1>")
+        # 0a is nearest to 11 (17): runs of one shade are one piece.
+        assert 'd="M0 0h2v1h-2z" fill="#000000"' in found
+        assert 'd="M2 0h1v1h-1z" fill="#ffffff"' in found
+        assert 'd="M0 1h1v1h-1z" fill="#111111"' in found
+        assert 'd="M1 1h2v1h-2z" fill="#888888"' in found
+        assert "r &lt;1&gt;" in found
+        assert found.count("<path") == 4
+
+    @pytest.mark.parametrize(
+        ("height", "pixels", "what"),
+        [(1, "00", "six hexadecimal digits"), (1, "zz0000", "six hexadecimal"), (0, "", "a side")],
+    )
+    def test_other_pictures_are_refused(self, height, pixels, what):
+        from engram.report.document import Node
+        from engram.report.pictures import Picture
+
+        with pytest.raises(EngramError, match=what):
+            Picture.of(Node({"height": height, "width": 1, "pixels": pixels}, "here"))

@@ -26,6 +26,7 @@ from engram.engine.train import edit
 ORDER = ("gradient-difference", "npo", "kl-ascent", "simnpo", "rmu")
 """From the cheapest to the dearest; those that do not suit the target's family are passed over."""
 LAST = "retrain"
+"""What any target can be answered by; one in shards by the edit that its recipe names."""
 Failing = Callable[[Sequence[Finding]], Sequence[str]]
 """What of a policy some findings do not meet; empty where all is met."""
 CHANCE, KEPT, HELD_OUT = "chance", "usefulness on kept records", "usefulness on held-out records"
@@ -76,8 +77,20 @@ def choose_unlearner(
         attempts.append(Attempt(name, found, tuple(failing(found))))
         if not attempts[-1].failed:
             return method, tuple(attempts)
-    attempts.append(Attempt(LAST, (), ()))
-    return catalog.find("edits", LAST).load()(), tuple(attempts)
+    last = exact_for(target)
+    attempts.append(Attempt(last, (), ()))
+    return catalog.find("edits", last).load()(), tuple(attempts)
+
+
+def exact_for(target: Target) -> str:
+    """The cheapest exact unlearner: what the target's own recipe prepared for, or retraining."""
+    lineage = target.lineage.recipe()
+    if lineage.kind != "recipes" or lineage.method not in catalog.entries("recipes"):
+        return LAST
+    name = getattr(catalog.find("recipes", lineage.method).load(), "forgets_by", LAST)
+    kind = catalog.find("edits", name).load()
+    exact = getattr(kind, "promise", "") == "exact" and target.family in kind.families
+    return name if exact else LAST
 
 
 def judged(

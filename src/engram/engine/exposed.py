@@ -9,6 +9,8 @@ from engram.core import EngramError, Split, Target, TokenSignals
 from engram.engine.judge import percentiles
 from engram.engine.run import EngineRun
 from engram.engine.trial import Labelled
+from engram.parts.images import SHAPE
+from engram.parts.labelled import feature_pixels
 
 SHOWN_RECORDS, SHOWN_OWNERS, SHOWN_EXAMPLES, SHOWN_TOKENS = 20, 20, 8, 240
 
@@ -33,9 +35,24 @@ def exposed_records(
             "attack": attack,
             "percentile": float(share[place]),
             "tokens": tokens.get(row, []),
+            **(_shown(target, labelled.records, int(row)) if target is not None else {}),
         }
         for place, row in enumerate(rows)
     ]
+
+
+def _shown(target: Target, records: Split, row: int) -> dict[str, Any]:
+    """A record that has no tokens: in words, and as a picture where it is one."""
+    family = families.find(target.family)
+    if "tokens" in family.answers or "features" not in records.columns:
+        return {}
+    found: dict[str, Any] = {"says": family.render(records, row)}
+    if SHAPE in records.shared:
+        pixels = feature_pixels(records.take([row]))
+        if pixels is not None:
+            height, width, _ = pixels.shape
+            found["picture"] = {"height": height, "width": width, "pixels": pixels.tobytes().hex()}
+    return found
 
 
 def exposed_owners(labelled: Labelled, attack: str, sign: float = 1.0) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
 """Records of classifiers: a column `features` of numbers and a column `label` of classes."""
 
+from math import prod
+
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from engram.core import EngramError, Finding, Split
+from engram.parts.images import SHAPE, as_rgb
 from engram.stats.intervals import mean_finding, proportion
 
 
@@ -140,12 +143,31 @@ def noise_records(n: int, width: int, classes: int, rng: np.random.Generator) ->
     return Split.from_table("canaries", table)
 
 
+def feature_pixels(one: Split) -> UInt8[np.ndarray, "height width 3"] | None:
+    """The features of one record as the picture that the split says they are; None if they are not.
+
+    The darkest value becomes black, and the lightest white; values from 0 to 1 stay as they are.
+    """
+    values, shape = features_of(one)[0], [int(side) for side in one.shared[SHAPE]]
+    if len(shape) not in (2, 3) or prod(shape) != len(values) or not len(values):
+        return None
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    scaled = ((values - low) / (high - low)).reshape(*shape[:2], -1)
+    return as_rgb(scaled, one.ids[0]) if scaled.shape[2] in (1, 3) else None
+
+
 def rendered(split: Split, row: int, most: int = 12) -> str:
-    """A record as text: its label, and its first features."""
+    """A record as text: its label, and its first features, or the size of its picture."""
     numbers = features_of(split.take([row]))[0]
+    label = int(labels_of(split.take([row]))[0])
+    names = split.shared.get("classes", np.zeros(0))
+    called = f"{label} ({names[label]})" if label < len(names) else str(label)
+    shape = [int(side) for side in split.shared.get(SHAPE, ())]
+    if shape and prod(shape) == len(numbers):
+        return f"label {called}: a picture of {' x '.join(map(str, shape))} values"
     shown = ", ".join(f"{x:.4g}" for x in numbers[:most])
     rest = f", and {len(numbers) - most} more" if len(numbers) > most else ""
-    return f"label {labels_of(split.take([row]))[0]}: {shown}{rest}"
+    return f"label {called}: {shown}{rest}"
 
 
 def _stacked(rows: list[object], name: str) -> Float[np.ndarray, "n features"]:

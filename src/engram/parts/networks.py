@@ -16,11 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from engram.core import EngramError, nearest
+from engram.parts.cells.genotype import genotype_of
 
 LARGEST = 2**16
 """No size in a configuration may exceed this: it may come from outside."""
 IMAGES = ("cnn", "resnet")
 """Architectures for images."""
+CELLS = "cells:"
+"""What the name of a network of cells begins with; a genotype follows."""
 MODULE = "module:"
 """What the name of a module of somebody else begins with."""
 GROUP = "engram.architectures"
@@ -31,11 +34,12 @@ class Layout:
     """What a classifier network is made from.
 
     Attributes:
-        architecture: A name in `ARCHITECTURES`, or `module:NAME` for a module of somebody else.
+        architecture: A name in `ARCHITECTURES`, `cells:GENOTYPE` for searched cells, or
+            `module:NAME` for a module of somebody else.
         shape: Of one record: (features,), or (channels, height, width) for images.
         classes: How many.
-        width: Hidden numbers (mlp) or channels of the first block (cnn, resnet).
-        layers: Hidden layers (mlp) or blocks (cnn, resnet).
+        width: Hidden numbers (mlp) or channels of the first block (cnn, resnet) or cell.
+        layers: Hidden layers (mlp), blocks (cnn, resnet) or cells.
         colours_last: Whether the features of an image run over its rows, then its columns, and
             its channels last; else over channels first, as `shape` does.
     """
@@ -53,7 +57,9 @@ class Layout:
                 f"architecture is {self.architecture!r} and colours_last is {self.colours_last!r}",
                 hint="the one is a name, the other true or false",
             )
-        if self.architecture not in ARCHITECTURES and not self.is_module:
+        if self.is_cells:
+            genotype_of(self.architecture.removeprefix(CELLS))
+        elif self.architecture not in ARCHITECTURES and not self.is_module:
             raise EngramError(
                 f"there is no architecture {self.architecture!r}",
                 hint=nearest(
@@ -68,7 +74,7 @@ class Layout:
                     f"{name} is {size}, but must be a whole number from 1 to {LARGEST}",
                     hint="64 and 2 are usual for width and layers",
                 )
-        if self.architecture in IMAGES:
+        if self.of_images:
             self._check_images()
         if self.colours_last and len(self.shape) != 3:
             raise EngramError(
@@ -79,15 +85,32 @@ class Layout:
     def _check_images(self) -> None:
         if len(self.shape) != 3:
             raise EngramError(
-                f"a {self.architecture} needs images, but records have the shape {self.shape}",
+                f"a {self.architecture[:40]} needs images, but records have the shape {self.shape}",
                 hint="give --shape CHANNELS HEIGHT WIDTH, or use --architecture mlp",
             )
+        if self.is_cells and (self.layers > 32 or self.width > 1024):
+            raise EngramError(
+                f"{self.layers} cells of {self.width} channels are more than 32 of 1024",
+                hint="the paper has 5 cells of 16 channels",
+            )
+        if self.is_cells:
+            return
         if self.layers > 16 or self.width * 2 ** (self.layers - 1) > LARGEST:
             raise EngramError(
                 f"{self.layers} blocks from {self.width} channels on, each with twice as many as "
                 f"the one before, end in more than {LARGEST}",
                 hint="2 to 4 layers suit small images",
             )
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the network takes images alone."""
+        return self.architecture in IMAGES or self.is_cells
+
+    @property
+    def is_cells(self) -> bool:
+        """Whether it is a network of searched cells."""
+        return self.architecture.startswith(CELLS)
 
     @property
     def is_module(self) -> bool:
@@ -208,6 +231,15 @@ def resnet(layout: Layout) -> nn.Module:
     return nn.Sequential(*blocks, MeanOverPixels(), nn.Linear(before, layout.classes))
 
 
+def cells(layout: Layout) -> nn.Module:
+    """Searched cells one after another (Liu, Simonyan and Yang, 2019), as the name says."""
+    from engram.parts.cells.network import CellNetwork
+
+    genotype = genotype_of(layout.architecture.removeprefix(CELLS))
+    channels = layout.shape[0]
+    return CellNetwork(genotype, channels, layout.classes, layout.width, layout.layers)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Normalisation over the most of 8, 4, 2 or 1 groups that divide the channels."""
     return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
@@ -226,6 +258,8 @@ def builder_of(architecture: str) -> Builder:
     """
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
+    if architecture.startswith(CELLS):
+        return cells
     name = architecture.removeprefix(MODULE)
     for point in entry_points(group=GROUP):
         if point.name == name:

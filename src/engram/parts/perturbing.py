@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engram.core import EngramError, Run, Split
 from engram.parts.classifier_training import ClassifierTraining
+from engram.parts.labelled import features_of
 from engram.parts.networks import Network
 from engram.parts.protection import Pictures, Protection, inside, steepest
 from engram.parts.sub_run import SubRun
@@ -60,7 +61,7 @@ class Surrogate(Protection):
     def classifier(self, pictures: Pictures, run: Run) -> Network:
         """The surrogate as a classifier of these records: as given, or trained on them."""
         if self.surrogate:
-            return frozen(opened_classifier(self.surrogate, run))
+            return frozen(opened_classifier(self.surrogate, run, pictures))
         return frozen(self.taught(pictures.split, run))
 
     def taught(self, split: Split, run: Run) -> Network:
@@ -76,7 +77,7 @@ class Surrogate(Protection):
         if self.surrogate and has_encoder(self.surrogate):
             return opened_encoder(self.surrogate, pictures, run.device)
         network = self.classifier(pictures, run)
-        return lambda images: penultimate(network, raw(images, pictures))
+        return lambda images: penultimate(network, raw(images, pictures)).to(images.device)
 
 
 def frozen(network: Network) -> Network:
@@ -87,6 +88,11 @@ def frozen(network: Network) -> Network:
 def raw(images: Images, pictures: Pictures) -> Images:
     """Pixels from 0 to 1 in the units of the data."""
     return pictures.low + (pictures.high - pictures.low) * images
+
+
+def answers(network: Network, images: Images, pictures: Pictures) -> Float[Tensor, "n classes"]:
+    """The network's logits of pixels from 0 to 1, wherever it computes."""
+    return network(raw(images, pictures).to(network.mean.device)).to(images.device)
 
 
 def penultimate(network: Network, features: Images) -> Float[Tensor, "n k"]:
@@ -103,17 +109,17 @@ def penultimate(network: Network, features: Images) -> Float[Tensor, "n k"]:
     seen: list[Tensor] = []
     hook = network.body[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
-        network(features)
+        network(features.to(network.mean.device))
     finally:
         hook.remove()
     return seen[0]
 
 
-def opened_classifier(where: str, run: Run) -> Network:
+def opened_classifier(where: str, run: Run, pictures: Pictures) -> Network:
     """The network of a classifier that the user named.
 
     Raises:
-        EngramError: It is a target of another family.
+        EngramError: It is a target of another family, or takes other records than these.
     """
     target = run.target(where)
     if target.family != "classifier":
@@ -121,6 +127,7 @@ def opened_classifier(where: str, run: Run) -> Network:
             f"surrogate {where!r} is a {target.family}, not a classifier",
             hint="`engram train train-classifier` makes one",
         )
+    features_of(pictures.split, target.model.model.mean.numel())
     return target.model.model
 
 

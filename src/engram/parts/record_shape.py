@@ -4,7 +4,7 @@ from math import isqrt, prod
 
 from engram.core import EngramError, Split
 from engram.parts.images import SHAPE
-from engram.parts.networks import IMAGES, Layout
+from engram.parts.networks import CELLS, IMAGES, Layout
 
 
 def layout_of_records(
@@ -35,7 +35,7 @@ def layout_of_records(
         _check_holds("shape", shape, width, "give channels, height and width")
     elif architecture != "mlp" and SHAPE in split.shared:
         shape, last = _stated(split, width)
-    elif architecture in IMAGES:
+    elif architecture in IMAGES or architecture.startswith(CELLS):
         shape = (1, *_square(width))
     else:
         shape = (width,)

@@ -17,6 +17,7 @@ from engram.report import wording
 from engram.report.comparison import ComparisonDocument, parse_comparison
 from engram.report.costs import Costs
 from engram.report.observed import Observation
+from engram.report.pictures import Picture
 
 FILE = "run.json"
 KINDS = ("audit", "story", "comparison")
@@ -133,6 +134,9 @@ class ExposedRecord:
     attack: str
     percentile: float
     tokens: tuple[Token, ...]
+    says: str = ""
+    """The record in words, where it has no tokens."""
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -546,6 +550,7 @@ def _finding(node: Node) -> Finding:
 
 
 def _exposed(node: Node) -> ExposedRecord:
+    picture = node.get("picture", None)
     return ExposedRecord(
         id=node["id"].text(),
         owner=node.get("owner", "").text(),
@@ -553,6 +558,8 @@ def _exposed(node: Node) -> ExposedRecord:
         attack=node.get("attack", "").text(),
         percentile=node["percentile"].share(),
         tokens=_tokens(node.get("tokens", [])),
+        says=node.get("says", "").text(),
+        picture=Picture.of(picture) if picture.value else None,
     )
 
 

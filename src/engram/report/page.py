@@ -27,6 +27,7 @@ from engram.report.document import (
     StoryDocument,
 )
 from engram.report.limits import LARGEST, Limits, shrinking
+from engram.report.pictures import drawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 OVERLAID = 6
@@ -62,10 +63,11 @@ class AttackTable:
 
 @dataclass(frozen=True)
 class RecordView:
-    """One exposed record with its shaded tokens."""
+    """One exposed record with its shaded tokens, or drawn."""
 
     record: ExposedRecord
     shaded: tokens.ShadedRecord
+    picture: Markup | None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,10 @@ def environment() -> Environment:
     return environment
 
 
+def _picture(record: ExposedRecord) -> Markup | None:
+    return drawn(record.picture, f"record {record.id}") if record.picture else None
+
+
 def compact(value: object, limit: int = 160) -> str:
     """A configuration value in one line."""
     if isinstance(value, str):
@@ -194,7 +200,7 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
     styles = {attack.name: n for n, attack in enumerate(_drawn(shown))}
     owned = [replace(one, findings=one.owner_findings) for one in shown if one.owner_findings]
     records = tuple(
-        RecordView(record, tokens.shade(record.tokens, limits.tokens))
+        RecordView(record, tokens.shade(record.tokens, limits.tokens), _picture(record))
         for record in doc.exposed[: limits.records]
     )
     return AuditView(

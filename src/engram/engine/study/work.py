@@ -11,6 +11,7 @@ from typing import Any
 from engram import __version__
 from engram.core import EngramError, Finding, nearest
 from engram.engine.run import EngineRun
+from engram.engine.study.figures import captions, write_figures
 from engram.engine.study.files import FILE, Place, load, places, where_in
 from engram.engine.study.page import index_page, study_page
 from engram.engine.study.plan import BUDGETS, Judged, Study
@@ -73,6 +74,10 @@ def run_study(place: Place, budget: str, run: EngineRun, seeds: int = 0) -> Outc
                 results.save(file)
         check_names(study, results, number)
     run.progress(wanted, wanted, f"seeds of {study.name}")
+    if study.draw is not None and (budget == "smoke" or not captions(place, budget)):
+        drawn = study.draw(run, settings)
+        if budget != "smoke":
+            write_figures(place, budget, drawn)
     page = None if budget == "smoke" else write_page(place, study)
     return Outcome(study, results, rule(study, results), file, page)
 

@@ -31,7 +31,7 @@ class Retrain:
     )
     promise: ClassVar[str] = "exact"
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "estimator", "masked-lm"}
+        {"causal-lm", "classifier", "estimator", "masked-lm", "sharded-classifier"}
     )
 
     def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:

@@ -22,7 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engram.core import Paper, Run, Split
-from engram.parts.perturbing import Surrogate, perturbed, raw, stepped
+from engram.parts.labelled import labels_of
+from engram.parts.perturbing import Surrogate, answers, perturbed, stepped
 from engram.parts.protection import check_above_zero
 from engram.parts.training import check_at_least, check_one_of
 
@@ -55,14 +56,15 @@ class ErrorMaximising(Surrogate):
         """Return the adversarial pictures, labelled as they were."""
         pictures = self.pictures(split)
         network, clean = self.classifier(pictures, run), pictures.clean
-        labels = torch.from_numpy(pictures.labels)
-        if self.goal == "targeted":  # equation: y -> y + 1 mod classes
+        labels = torch.from_numpy(labels_of(split, network.layout.classes))
+        if (
+            self.goal == "targeted"
+        ):  # y -> y + 1 mod classes, the paper's choice for the targeted goal
             labels = (labels + 1) % network.layout.classes
 
         def losses(images: Float[Tensor, "b d"], rows: Int[np.ndarray, " b"]) -> Tensor:
-            answers = labels[torch.from_numpy(rows)]
-            logits = network(raw(images, pictures))
-            return nn.functional.cross_entropy(logits, answers, reduction="none")
+            goal, logits = labels[torch.from_numpy(rows)], answers(network, images, pictures)
+            return nn.functional.cross_entropy(logits, goal, reduction="none")
 
         length = self.step * self.epsilon * (1 if self.goal == "targeted" else -1)
         change, whose = torch.zeros_like(clean), torch.arange(len(clean))

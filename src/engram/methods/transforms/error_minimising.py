@@ -16,6 +16,7 @@ Differs from the paper: 1. The network is trained by AdamW at a constant rate, a
 step of the noise of a class sums the loss over all its records, not over those of a batch.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,14 +26,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engram.core import Paper, Run, Split
+from engram.parts.labelled import labels_of
 from engram.parts.networks import Network
 from engram.parts.perturbing import (
     BATCH,
     Surrogate,
+    answers,
     noise,
     opened_classifier,
     perturbed,
-    raw,
     stepped,
 )
 from engram.parts.protection import Pictures, check_above_zero
@@ -75,15 +77,15 @@ class ErrorMinimising(Surrogate):
     def __call__(self, split: Split, run: Run) -> Split:
         """Return the records with noise; the log tells the network's error after each round."""
         pictures = self.pictures(split)
-        labels, clean = torch.from_numpy(pictures.labels), pictures.clean
+        network, clean = self._network(pictures, run), pictures.clean
+        labels = torch.from_numpy(labels_of(split, network.layout.classes))
         whose = labels if self.each == "class" else torch.arange(len(clean))
         rng, rows = run.stream("first noise"), int(whose.max()) + 1
         change = noise(rows, clean.shape[1], self.norm, self.epsilon, rng)
-        network = self._network(pictures, run)
         optimiser = adamw(network, self.training("constant").plan(1))
 
         def losses(images: Float[Tensor, "b d"], rows: Int[np.ndarray, " b"]) -> Tensor:
-            logits = network(raw(images, pictures))
+            logits = answers(network, images, pictures)
             return nn.functional.cross_entropy(
                 logits, labels[torch.from_numpy(rows)], reduction="none"
             )
@@ -102,7 +104,7 @@ class ErrorMinimising(Surrogate):
             for _ in range(self.noise_steps):  # delta, for this theta
                 length = self.step * self.epsilon
                 change = stepped(losses, clean, change, whose, self, length)
-            wrong = error(network, raw(perturbed(clean, change, whose), pictures), labels)
+            wrong = error(network, perturbed(clean, change, whose), labels, pictures)
             run.log(step=turn, error=wrong)
             if wrong <= self.enough:
                 break
@@ -111,18 +113,18 @@ class ErrorMinimising(Surrogate):
 
     def _network(self, pictures: Pictures, run: Run) -> Network:
         """An untrained network; or a copy of the given one, which stays as it is."""
-        part = SubRun.of(run, "surrogate")
-        fresh = self.training().start(pictures.split, part)
-        if not self.surrogate:
-            return fresh
-        given = opened_classifier(self.surrogate, run)
-        copied = given.layout.build()
-        copied.load_state_dict(given.state_dict())
-        return copied.to(run.device)
+        if self.surrogate:
+            return deepcopy(opened_classifier(self.surrogate, run, pictures))
+        return self.training().start(pictures.split, SubRun.of(run, "surrogate"))
 
 
-def error(network: Network, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def error(
+    network: Network,
+    images: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    pictures: Pictures,
+) -> float:
     """Share of records that the network gets wrong."""
     with torch.no_grad():
-        said = [network(part).argmax(1) for part in features.split(BATCH)]
+        said = [answers(network, part, pictures).argmax(1) for part in images.split(BATCH)]
     return float((torch.cat(said) != labels).float().mean())
