@@ -150,7 +150,7 @@ class Distillation:
             start = torch.from_numpy(drawn.astype(np.float32))
         return start.to(run.device).clamp_(source.low, source.high).requires_grad_()
 
-    def published(
+    def finished(
         self,
         source: Source,
         pictures: Float[Tensor, "m d"],

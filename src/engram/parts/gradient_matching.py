@@ -88,7 +88,7 @@ class GradientMatching(Distillation):
                     if meddler is not None:
                         real = meddler(network, step)
         run.progress(self.networks, self.networks, "distilling")
-        return self.published(source, pictures, places, labels[places])
+        return self.finished(source, pictures, places, labels[places])
 
 
 def class_distance(

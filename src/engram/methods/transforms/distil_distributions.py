@@ -79,7 +79,7 @@ class DistilDistributions(Distillation):
                 pictures.clamp_(source.low, source.high)
             run.log(step=step, distance=float(loss.detach()))
         run.progress(self.steps, self.steps, "distilling")
-        return self.published(source, pictures, places, own)
+        return self.finished(source, pictures, places, own)
 
 
 def mean_distance(some: Float[Tensor, "m k"], others: Float[Tensor, "n k"]) -> Float[Tensor, ""]:

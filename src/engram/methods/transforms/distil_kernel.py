@@ -64,7 +64,7 @@ class DistilKernel(KernelDistillation):
             run,
         )
         hard = soft.argmax(1).cpu().numpy().astype(np.int64)
-        return self.published(source, pictures, places, hard, soft)
+        return self.finished(source, pictures, places, hard, soft)
 
 
 def centred(labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n classes"]:

@@ -92,7 +92,7 @@ class DistilSelfSupervised(KernelDistillation):
             run,
         )
         largest = soft.argmax(1).cpu().numpy().astype(np.int64)
-        return self.published(source, pictures, places, largest, soft)
+        return self.finished(source, pictures, places, largest, soft)
 
     def taught(self, source: Source, run: Run) -> Float[Tensor, "n k"]:
         """What the teacher says of every picture: mean 0 and spread 1 over all of them."""
