@@ -16,6 +16,8 @@ CASES = [
     if entry.load().needs <= answers
 ]
 pytestmark = pytest.mark.parametrize(("entry", "family"), CASES)
+QUICK = {"training-value": {"steps": 5}, "backdoor-scan": {"steps": 5}}
+"""Settings of measures that train networks: a few steps show what is asked here."""
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def found(entry, family, target, classifier, split, arrays, run):
         "members": records.take(range(5), "members"),
         "outsiders": records.take(range(5, len(records)), "outsiders"),
     }
-    measure = entry.load()()
+    measure = entry.load()(**QUICK.get(entry.name, {}))
     return lambda: measure(victim, sides, run)
 
 

@@ -4,6 +4,8 @@ import errno
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engram.core import EngramError, Split
@@ -99,3 +101,37 @@ def test_a_record_that_json_cannot_say_leaves_nothing(tmp_path):
 def test_no_such_folder(split, tmp_path):
     with pytest.raises(EngramError, match="cannot be written"):
         write(split, tmp_path / "no" / "a.jsonl")
+
+
+def test_parquet_keeps_what_records_share(tmp_path):
+    shared = {
+        "image_shape": np.array([2, 2]),
+        "standards": np.array([[0.1, 1 / 3]], np.float32),
+        "class_names": np.array(["a", "é"]),
+        "flat": np.array(True),
+    }
+    split = Split.of("x", features=np.eye(4, dtype=np.float32), label=[0, 1, 0, 1], shared=shared)
+    back = read(write(split, tmp_path / "a.parquet"))
+    assert set(back.shared) == set(shared)
+    for name, values in shared.items():
+        assert back.shared[name].dtype == values.dtype
+        assert np.array_equal(back.shared[name], values)
+    assert back.fingerprint == split.fingerprint
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"{", b"[]", b'{"x": {"type": "O", "shape": [1], "values": [1]}}',
+     b'{"x": {"type": "<f4", "shape": [3], "values": [1]}}', b'{"x": {"shape": [1]}}'],
+)  # fmt: skip
+def test_what_a_file_says_that_records_share_is_checked(told, tmp_path):
+    table = pa.table({"text": ["a"]}).replace_schema_metadata({b"engram.shared": told})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(EngramError, match="what its records share"):
+        read(tmp_path / "a.parquet")
+
+
+def test_what_records_share_must_be_numbers_or_words(tmp_path):
+    split = Split.of("x", text=["a"], shared={"odd": np.array([object()])})
+    with pytest.raises(EngramError, match="'odd' holds object"):
+        write(split, tmp_path / "a.parquet")

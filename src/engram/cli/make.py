@@ -14,6 +14,7 @@ from engram.engine import edit as run_edit
 from engram.engine import known_records, load
 from engram.engine import train as run_train
 from engram.engine import transform as run_transform
+from engram.engine.pictures import drawing
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class TransformOptions(ReadOptions):
     """File to write: .jsonl, .csv or .parquet."""
     force: bool = False
     """Write over a file that is already there."""
+    show: Path | None = None
+    """Also draw some pictures before and after, and the change: an .svg file."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ def transform(args: list[str]) -> int:
         split = Split.of("nothing", text=[])
     changed = run_transform(parsed.method, split, make_run(options))
     data.write(changed, options.out, force=options.force)
+    if options.show is not None:
+        shown = drawing(split, changed, name, getattr(parsed.method, "pixels", ()))
+        options.show.write_text(shown, encoding="utf-8")
     tell(
         {
             "transform": name,

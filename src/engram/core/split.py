@@ -253,7 +253,10 @@ def record_digests(records: pa.Table) -> Strings:
         block = records.slice(first, 4096)
         digests = []
         matrices = [(name, _list_rows(block.column(name))) for name in lists]
-        for row, values in enumerate(plain.slice(first, 4096).to_pylist()):
+        count = min(4096, records.num_rows - first)
+        # Arrow forgets how long a table without columns is, once it is cut.
+        rows = plain.slice(first, count).to_pylist() if plain.num_columns else [{}] * count
+        for row, values in enumerate(rows):
             text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
             total = sha256(text.encode("utf-8", "surrogatepass"))
             for name, matrix in matrices:

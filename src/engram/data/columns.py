@@ -62,6 +62,7 @@ def to_split(rows: Rows, name: str, wanted: Wanted, limits: Limits) -> Split:
         if column in table.column_names:
             table = _with_reserved(rows, table, column)
     kept = sampled(table.num_rows, wanted.limit, wanted.seed)
+    shared = {**rows.shared, **shared}
     return Split.from_table(name, table if kept is None else table.take(kept), shared=shared)
 
 
@@ -99,7 +100,7 @@ def _named(rows: Rows, wanted: Wanted) -> Rows:
     replaced = set(renamed.values()) - set(given)
     kept = [c for c in rows.table.column_names if c not in replaced]
     table = rows.table.select(kept).rename_columns([renamed.get(c, c) for c in kept])
-    return Rows(table, rows.origin, rows.lines, rows.typed)
+    return Rows(table, rows.origin, rows.lines, rows.typed, rows.shared)
 
 
 def _text_column(rows: Rows, wanted: Wanted) -> str | None:

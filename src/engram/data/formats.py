@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engram.core.errors import EngramError
+from engram.data.context import unpacked
 from engram.data.lines import lines, too_long
 from engram.data.rows import BLOCK, Rows, gathered, kind
 from engram.data.sources import Limits, size
@@ -74,6 +75,7 @@ def read_parquet(stream: BufferedIOBase, origin: str, limits: Limits, total: int
         file = pq.ParquetFile(stream)
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         _check_unfolded(sum(g.total_byte_size for g in groups), most, origin)
+        shared = unpacked(file.schema_arrow.metadata, origin)
         schema = file.schema_arrow.remove_metadata()
         batches, held = [], 0
         for batch in file.iter_batches(batch_size=1024):
@@ -86,7 +88,7 @@ def read_parquet(stream: BufferedIOBase, origin: str, limits: Limits, total: int
             f"{origin} is not a readable Parquet file ({_short(problem)})",
             hint="it may be cut off or damaged; write it again",
         ) from None
-    return Rows(plain(table), origin)
+    return Rows(plain(table), origin, shared=shared)
 
 
 def plain(table: pa.Table) -> pa.Table:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from engram.core.errors import EngramError
 from engram.core.split import Split
+from engram.data import context
 from engram.data.files import ending
 
 WRITTEN = ".jsonl, .csv, .tsv or .parquet (.jsonl, .csv and .tsv also with .gz)"
@@ -24,6 +25,7 @@ def write(split: Split, path: str | os.PathLike[str], *, force: bool = False) ->
     """Write a split by its name's ending; `read` gives the same records, ids and owners back.
 
     CSV has no types, so it is for columns of text; features and lists need JSON lines or Parquet.
+    What all records share (the shape of pictures, say) is kept by Parquet alone.
 
     Args:
         split: The records.
@@ -49,6 +51,10 @@ def write(split: Split, path: str | os.PathLike[str], *, force: bool = False) ->
             hint="choose another name" + ("" if path.is_dir() else ", or use --force"),
         )
     table = split.to_table()
+    if suffix != ".parquet":
+        context.check_nothing_is_lost(split.shared, path.name)
+    else:
+        table = table.replace_schema_metadata(context.packed(split.shared) or None)
     if suffix in (".csv", ".tsv"):
         _check_flat(table, path)
     with _whole(path) as stream:

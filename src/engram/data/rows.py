@@ -1,7 +1,7 @@
 """Rows as they were read, with where each one stood, so that every error can name its place."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,12 +29,14 @@ class Rows:
         origin: The file's name, for messages.
         lines: Line in the file where each row starts, from 1; None where there are no lines.
         typed: False where every value is text still (CSV has no types).
+        shared: What all records share, where the file says so.
     """
 
     table: pa.Table
     origin: str
     lines: Int[np.ndarray, " n"] | None = None
     typed: bool = True
+    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def where(self, row: int) -> str:
         """`line 7` or `row 7`, counted from 1."""

@@ -132,7 +132,8 @@ def kept(target: Target, known: Known, records: Split) -> Split:
     if not len(keep):
         raise EngramError(
             "nothing would be left: every trained record is to be forgotten",
-            hint="delete the model instead",
+            hint="delete the model instead; if its records were distilled, distil again without "
+            "those to forget, and train on that",
         )
     return keep
 

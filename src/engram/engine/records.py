@@ -5,6 +5,8 @@ from typing import Any
 
 from engram import data
 from engram.core import EngramError, Split, Target
+from engram.parts.origin_owners import origin_owners_of
+from engram.parts.origins import origins_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def to_forget(
             hint="use --owner, --ids or --records",
         )
     if owner:
+        if owner in origin_owners_of(known.trained):  # all were made from theirs, among others
+            return known.trained.renamed("forget")
         wanted = target.ledger.of_owner(owner)
         if not wanted:
             raise EngramError(
@@ -80,15 +84,25 @@ def to_forget(
             )
         return known.trained.select(wanted, name="forget")
     if ids:
-        named = known.trained.select(dict.fromkeys(ids), name="forget")
-        return _by_content(known, named)  # and their exact copies
+        made = frozenset().union(*origins_of(known.trained))
+        # Ids are contents' digests where the data brought none: what was made of a record names it.
+        trained = set(known.trained.ids) if made else set()
+        own = [i for i in dict.fromkeys(ids) if i not in made or i in trained]
+        named = known.trained.select(own, name="forget")
+        return _found(known, set(named.digests), made & set(ids))  # and their exact copies
     return _by_content(known, records)
 
 
 def _by_content(known: Known, records: Split | None) -> Split:
     contents = set(records.digests) if records is not None else set()
-    found = known.trained.where([d in contents for d in known.trained.digests], name="forget")
-    missing = contents - set(found.digests)
+    return _found(known, contents, contents)
+
+
+def _found(known: Known, contents: set[str], sources: set[str] | frozenset[str]) -> Split:
+    """Trained records of these contents, and those that were made from these sources."""
+    rows = list(zip(known.trained.digests, origins_of(known.trained), strict=True))
+    found = known.trained.where([d in contents or bool(sources & o) for d, o in rows], "forget")
+    missing = contents - set(found.digests) - frozenset().union(*(o for _, o in rows))
     if missing or not len(found):
         raise EngramError(
             f"{len(missing)} of the {len(contents)} records to forget were not trained on",

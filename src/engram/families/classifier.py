@@ -29,6 +29,7 @@ from engram.parts.labelled import (
 )
 from engram.parts.model_folder import read_config
 from engram.parts.networks import MODULE, Builder, Layout, Network
+from engram.parts.soft_labels import refuse_soft_labels
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KIND = "engram-classifier"
@@ -122,6 +123,7 @@ class Classifier:
         """The records as training sees them."""
         layout = model.layout
         features = features_of(split, prod(layout.shape))
+        refuse_soft_labels(split, "what looks at single losses, or edits a classifier,")
         return ArrayExamples(model.model, features, labels_of(split, layout.classes))
 
     def logits(

@@ -111,7 +111,7 @@ class Estimator:
             "settings": dict(model.parameters),
             "features": model.features,
             "classes": len(model.arrays["classes"]),
-            "stores training records": "data" in model.arrays,
+            "stores training records": bool({"data", "vector"} & set(model.arrays)),
         }
 
     def outcomes(self, model: EstimatorModel, split: Split) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from engram.parts.networks import Network
 from engram.parts.predictions import Predictions
+from engram.parts.soft_labels import SoftLabels
 from engram.parts.training import shuffled_batches
 
 
@@ -20,6 +21,8 @@ class ArrayExamples:
     model: Network
     features: Float[np.ndarray, "n features"]
     labels: Int[np.ndarray, " n"]
+    soft: SoftLabels | None = None
+    """What is to be learnt instead of the labels, if anything."""
 
     @property
     def counts(self) -> Int[np.ndarray, " n"]:
@@ -32,9 +35,11 @@ class ArrayExamples:
         return self.model.layout.classes
 
     def nll(self, rows: Int[np.ndarray, " rows"]) -> Float[Tensor, " rows"]:
-        """Cross-entropy of each record, in nats."""
+        """Cross-entropy of each record in nats, or what soft labels say is lost."""
         device = self.model.mean.device
         logits = self.model(torch.from_numpy(self.features[rows]).to(device))
+        if self.soft is not None:
+            return self.soft.losses(logits.float(), rows)
         labels = torch.from_numpy(self.labels[rows]).to(device)
         return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 

@@ -7,13 +7,16 @@ A recipe is a `ClassifierTraining` with fields of its own. `start` makes the unt
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from engram.core import EngramError, Run, Split, torch_seeded
 from engram.parts.array_examples import ArrayExamples
 from engram.parts.labelled import features_of, labels_of
 from engram.parts.networks import Layout, Network
 from engram.parts.record_shape import layout_of_records
+from engram.parts.soft_labels import outputs_of, soft_labels_of
 from engram.parts.training import (
     FILE,
     Epochs,
@@ -25,6 +28,8 @@ from engram.parts.training import (
     check_not_empty,
 )
 
+STANDARDS = "standards"
+"""What a split calls the mean and spread of its features, in `shared`."""
 Trace = list[dict[str, float | int]]
 
 
@@ -88,13 +93,13 @@ class ClassifierTraining:
             self.shape,
             split,
             features.shape[1],
-            classes or int(labels_of(split).max()) + 1,
+            classes or outputs_of(split, int(labels_of(split).max()) + 1),
             (self.width, self.layers),
         )
         with torch_seeded(run.seed, "initial weights"):
             network = layout.build()
-        spread = features.std(0)
-        network.mean.copy_(torch.from_numpy(features.mean(0)))
+        mean, spread = standards_of(split, features)
+        network.mean.copy_(torch.from_numpy(mean))
         # A feature that is the same everywhere says nothing; its scale stays 1.
         network.scale.copy_(torch.from_numpy(spread).where(torch.from_numpy(spread) > 0, 1.0))
         return network.to(run.device)
@@ -125,7 +130,10 @@ class ClassifierTraining:
         """
         layout = network.layout
         examples = ArrayExamples(
-            network, features_of(split, network.mean.numel()), labels_of(split, layout.classes)
+            network,
+            features_of(split, network.mean.numel()),
+            labels_of(split, layout.classes),
+            soft_labels_of(split, layout.classes),
         )
         check_not_empty(examples, split.name)
         batches = Epochs(examples, self.batch_size, run)
@@ -134,6 +142,21 @@ class ClassifierTraining:
         for _ in training.steps(lambda step: batch_loss(examples, batches.rows(step))):
             pass
         return training.trace
+
+
+def standards_of(
+    split: Split, features: Float[np.ndarray, "n d"]
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """The mean and spread of each feature: as the split says, else as measured.
+
+    A few distilled records say little of how far a feature spreads, so that they bring along in
+    `shared["standards"]` (two rows) what held of the records that they came from.
+    """
+    stated = split.shared.get(STANDARDS)
+    if stated is None or stated.shape != (2, features.shape[1]):
+        return features.mean(0), features.std(0)
+    mean, spread = stated.astype(np.float32)
+    return mean, spread
 
 
 def check_some(split: Split) -> None:

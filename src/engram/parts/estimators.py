@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from engram.core import EngramError, nearest
 from engram.parts.boosting import boosted, boosting_learnt
+from engram.parts.support_vectors import damaged, support_vector_shares, support_vectors_learnt
 from engram.parts.tree_arrays import LEAF, leaves_of, packed
 
 Arrays = Mapping[str, np.ndarray]
@@ -129,6 +130,8 @@ def check_arrays(name: str, arrays: Arrays, features: int) -> None:
         begun, trees, scores = int(arrays["begun"][0]), len(arrays["root"]), len(arrays["prior"])
         if trees % scores or begun % scores or not 0 <= begun <= trees:
             raise _damaged(name, f"{trees} trees for {scores} scores")
+    if name == "rbf-svm" and (wrong := damaged(arrays)):
+        raise _damaged(name, wrong)
 
 
 def _check_trees(name: str, arrays: Arrays, features: int) -> None:
@@ -255,6 +258,13 @@ KINDS: dict[str, Kind] = {
         _neighbours_learnt,
         _neighbours,
     ),
+    "rbf-svm": Kind(
+        "sklearn.svm:SVC",
+        {"C": 1.0, "gamma": "scale", "class_weight": None, "tol": 1e-3},
+        {"vector": 2, "coefficient": 2, "intercept": 1, "number": 1, "gamma": 1},
+        support_vectors_learnt,
+        support_vector_shares,
+    ),
     "decision-tree": Kind(
         "sklearn.tree:DecisionTreeClassifier",
         {"max_depth": None, "min_samples_leaf": 1, "criterion": "gini", "max_features": None},
@@ -313,6 +323,13 @@ SHAPES: dict[str, Callable[[int, int], dict[str, tuple[int | None, ...]]]] = {
         "data": (None, features),
         "count": (1,),
         "weighted": (1,),
+    },
+    "rbf-svm": lambda features, classes: {
+        "vector": (None, features),
+        "coefficient": (classes - 1, None),
+        "intercept": (classes * (classes - 1) // 2,),
+        "number": (classes,),
+        "gamma": (1,),
     },
     "decision-tree": _tree_shapes,
     "random-forest": _tree_shapes,

@@ -24,16 +24,21 @@ def check_model_folder(folder: Path) -> None:
         EngramError: No configuration, no weights or only pickled ones, damaged weights, code,
             or no tokenizer.
     """
-    if not folder.is_dir():
-        raise EngramError(f"{folder} is a file, not a model folder", hint="give the folder")
-    _check_config(folder)
-    _check_no_code(folder)
-    _check_weights(folder)
+    check_safe_weights(folder)
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise EngramError(
             f"{folder} has no tokenizer",
             hint="save it beside the model: tokenizer.save_pretrained(folder)",
         )
+
+
+def check_safe_weights(folder: Path) -> None:
+    """The same of a model that reads no text, and so needs no tokenizer."""
+    if not folder.is_dir():
+        raise EngramError(f"{folder} is a file, not a model folder", hint="give the folder")
+    _check_config(folder)
+    _check_no_code(folder)
+    _check_weights(folder)
 
 
 def _check_config(folder: Path) -> None:

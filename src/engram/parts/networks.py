@@ -149,11 +149,15 @@ class Network(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
         """Logits of each class."""
+        return self.body(self.shaped(features))
+
+    def shaped(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch ..."]:
+        """What goes into the module: standardised, in the shape of a record, channels first."""
         standard = (features - self.mean) / self.scale
         if not self.layout.colours_last:
-            return self.body(standard.reshape(-1, *self.layout.shape))
+            return standard.reshape(-1, *self.layout.shape)
         channels, height, width = self.layout.shape
-        return self.body(standard.reshape(-1, height, width, channels).permute(0, 3, 1, 2))
+        return standard.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class MeanOverPixels(nn.Module):

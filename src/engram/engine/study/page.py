@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from engram.core import Finding
+from engram.engine.study.figures import captions
 from engram.engine.study.files import Place
 from engram.engine.study.plan import BUDGETS, Judged, Study
 from engram.engine.study.results import Results, Seed
@@ -32,6 +33,7 @@ def study_page(place: Place, study: Study, evidence: Evidence) -> str:
         place.text,
         f"Paper: {paper.authors} ({paper.year}). [{paper.title}]({paper.url}).",
         *(_claims(place, study, budget, *found) for budget, found in measured.items()),
+        figures(place, measured),
     ]
     if not measured:
         parts.append(_claims(place, study, "", *next(iter(evidence.values()))))
@@ -114,6 +116,16 @@ def _claims(
             f"{budget}` measures again.\n\n"
         )
     return f"{title}\n\n{warning}{_table(head, rows)}"
+
+
+def figures(place: Place, budgets: Iterable[str]) -> str:
+    """The figures that lie beside a study's results, each under its caption."""
+    shown = [
+        f"![{caption}]({path.relative_to(place.folder).as_posix()})\n\n{caption}"
+        for budget in budgets
+        for path, caption in captions(place, budget).items()
+    ]
+    return "## Figures\n\n" + "\n\n".join(shown) if shown else ""
 
 
 def _rules(study: Study) -> str:

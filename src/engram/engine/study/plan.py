@@ -17,6 +17,7 @@ under 10 minutes; full: the paper's size."""
 SEEDS: Mapping[str, int] = {"smoke": 1, "small": 3, "full": 3}
 
 Measure = Callable[[EngineRun, Mapping[str, Any], int], Mapping[str, float | Finding]]
+Draw = Callable[[EngineRun, Mapping[str, Any]], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Study:
             such as a base, is made with `dataclasses.replace(run, seed=0)`.
         tried: What was tried beside the plan, as Markdown: a claim that fails says what it cost.
         seeds: How many seeds a budget takes, where it is not 1, 3 and 3.
+        draw: `draw(run, settings)` gives figures as SVG texts by name (their titles are the
+            captions); they are drawn
+            once a budget, with the first seed, and shown on the page.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Study:
     run: Measure
     tried: str = ""
     seeds: Mapping[str, int] = field(default_factory=dict)
+    draw: Draw | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):

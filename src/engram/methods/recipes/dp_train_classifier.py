@@ -39,6 +39,7 @@ from engram.parts.labelled import features_of, labels_of
 from engram.parts.networks import Layout, Network
 from engram.parts.per_record import clipped_sum, in_chunks, per_record_gradients
 from engram.parts.record_shape import layout_of_records
+from engram.parts.soft_labels import refuse_soft_labels
 from engram.parts.training import Plan, Schedule, check_at_least, check_not_empty, key_of
 
 EXTRA = "dp"
@@ -120,6 +121,7 @@ class DpTrainClassifier:
     def __call__(self, split: Split, run: Run) -> Draft:
         """Train on the columns `features` and `label`."""
         FAMILY.check(split)
+        refuse_soft_labels(split, "dp-train-classifier")
         if not len(split):
             raise EngramError(f"split {split.name!r} has no records", hint="give at least one")
         model = ClassifierModel(self.untrained(split, run))

@@ -1,4 +1,4 @@
-"""Fit a classical classifier of scikit-learn: regression, naive Bayes, neighbours or trees.
+"""Fit a classical classifier of scikit-learn: regression, naive Bayes, neighbours, SVM or trees.
 
 Not every model that gives its records away is a neural network: nearest neighbours *are* their
 records, and a deep tree is a list of them. What was fitted is kept as plain arrays, never as a
@@ -7,9 +7,12 @@ pickle, and answers with the same probabilities as the estimator that scikit-lea
     logistic-regression    min over W, b of  sum log-loss + ||W||^2 / (2 C)
     gaussian-naive-bayes   p(y) prod over features of N(x_j; mean, variance)
     nearest-neighbours     share of the k nearest records
+    rbf-svm                sum over support vectors of coefficients times exp(-gamma |x - s|^2)
     decision-tree          share of the records in a leaf
     random-forest          mean over trees
     gradient-boosting      sigmoid or softmax of  prior + rate * sum over trees
+
+An SVM (`rbf-svm`) knows no probabilities: the softmax of its scores by class stands for them.
 
 Differs from the paper: features are float32 before anything is fitted.
 """
@@ -22,6 +25,7 @@ from engram.core import Draft, EngramError, Paper, Run, Split
 from engram.families.estimator import FAMILY, EstimatorModel
 from engram.parts.estimators import fitted, kind_of
 from engram.parts.labelled import features_of, labels_of
+from engram.parts.soft_labels import refuse_soft_labels
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class FitEstimator:
     family: ClassVar[str] = "estimator"
 
     estimator: str = "logistic-regression"
-    """logistic-regression, gaussian-naive-bayes, nearest-neighbours, decision-tree, random-forest
-    or gradient-boosting."""
+    """logistic-regression, gaussian-naive-bayes, nearest-neighbours, rbf-svm, decision-tree,
+    random-forest or gradient-boosting."""
     parameters: tuple[str, ...] = ()
     """What to set, as scikit-learn calls it: `C=0.1`, `n_neighbors=1`, `max_depth=4`."""
 
@@ -55,6 +59,7 @@ class FitEstimator:
         FAMILY.check(split)
         if not len(split):
             raise EngramError(f"split {split.name!r} has no records", hint="give at least one")
+        refuse_soft_labels(split, "fit-estimator")
         run.progress(0, 1, "fitting")
         features, labels = features_of(split), labels_of(split)
         seed = int(run.stream("fit").integers(2**31))

@@ -36,6 +36,7 @@ from engram.parts.classifier_training import check_some
 from engram.parts.labelled import labels_of
 from engram.parts.sharded_models import ShardedModel
 from engram.parts.sisa_training import Shard, SisaTraining, joined
+from engram.parts.soft_labels import outputs_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Sisa(SisaTraining):
         """Train on the columns `features` and `label`."""
         FAMILY.check(split)
         check_some(split)
-        classes = self.classes or int(labels_of(split).max()) + 1
+        classes = self.classes or outputs_of(split, int(labels_of(split).max()) + 1)
         placement = self.place(split, run.seed)
         trained: list[Shard] = [
             self.train_shard(k, split, placement, classes, run, seed=run.seed)

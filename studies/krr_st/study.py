@@ -1,0 +1,203 @@
+"""Do a few pictures that were distilled without labels teach a network more than a few real ones?
+
+One seed draws pictures of five of the ten digits, throws their labels away, and distils them with a
+self-supervised teacher into a few pictures that stand for what the teacher says. A small network is
+trained on these; then it is given a few labelled pictures of the other five digits, and is asked
+about many more of those. Other networks are trained on as many random real pictures with what the
+teacher says of them, on all the real ones (which bounds what can be won), or on nothing. All of
+them take equally many steps, start from the same weights, and see the same labelled pictures.
+
+A linear probe trains the last layer alone on the labelled pictures, and so asks what the features
+are worth; fine-tuning trains everything.
+
+Differs from the paper: digits instead of photographs, a teacher and students of some ten thousand
+parameters, 50 pictures and not 1,000, and minutes instead of days.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from engram import catalog, data
+from engram.core import Finding, Paper, Split, Target
+from engram.engine import EngineRun
+from engram.engine.study import Claim, Study, above, at_least
+
+ARMS = ("no pictures", "random real pictures", "distilled pictures", "all real pictures")
+WAYS = {"last": "linear probe", "all": "fine-tuning"}
+MISSING = "the digits of mnist_10k are not here: ENGRAM_DATA names no folder that has them"
+
+
+def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Accuracy on the other digits after each way of starting, and the regression's errors."""
+    digits = _digits(settings["data"], settings["side"])
+    if digits is None:
+        ways = {f"{way}, {arm}": Finding.missing("accuracy", MISSING)
+                for arm in ARMS for way in WAYS.values()}  # fmt: skip
+        return {**ways, "share of the error that distilling removed": Finding.missing("", MISSING)}
+    source, labelled, asked = parts(digits, settings, run.stream("pictures"))
+    errors: list[float] = []
+    watched = replace(run, listen=lambda entry: errors.extend(
+        [float(entry["loss"])] if "loss" in entry and "step" in entry and "lr" not in entry else []
+    ))  # fmt: skip
+    made = _pretraining_sets(source, settings, watched)
+    found: dict[str, float] = {}
+    for arm in ARMS:
+        base = _pretrained(made.get(arm), made[ARMS[1]], settings, run)
+        for part, way in WAYS.items():
+            tuned = _tuned(base, labelled, part, settings, run)
+            right = run.logits(tuned, asked).argmax(1) == asked.matrix("label")
+            found[f"{way}, {arm}"] = float(right.mean())
+    tenth = max(1, len(errors) // 10)
+    first, last = np.mean(errors[:tenth]), np.mean(errors[-tenth:])
+    return {**found, "share of the error that distilling removed": float(1 - last / first)}
+
+
+def parts(
+    digits: Split, settings: Mapping[str, Any], rng: np.random.Generator
+) -> tuple[Split, Split, Split]:
+    """Pictures of five digits without labels; of the others a few with labels, and many more."""
+    labels = digits.matrix("label")
+    one, other = np.split(rng.permutation(10), 2)
+    source = rng.permutation(np.flatnonzero(np.isin(labels, one)))[: settings["source"]]
+    each = [rng.permutation(np.flatnonzero(labels == label)) for label in other]
+    few = np.concatenate([rows[: settings["labelled"]] for rows in each])
+    rest = np.concatenate([rows[settings["labelled"] :] for rows in each])
+    number = {int(label): place for place, label in enumerate(other)}
+    return tuple(
+        Split.of(
+            name,
+            features=digits.matrix("features")[rows],
+            shared=dict(digits.shared),
+            **({} if name == "source" else {"label": [number[int(x)] for x in labels[rows]]}),
+        )
+        for name, rows in (("source", source), ("labelled", few), ("asked", rest))
+    )  # type: ignore[return-value]
+
+
+def _digits(name: str, side: int) -> Split | None:
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        given = load_digits()
+        pixels, labels = given.images / 16, given.target
+    else:
+        from engram.core import EngramError
+
+        try:
+            read = data.read(name)
+        except EngramError:
+            return None
+        pixels, labels = read.matrix("features").reshape(-1, 28, 28), read.matrix("label")
+    block = pixels.shape[1] // side
+    small = pixels.reshape(len(pixels), side, block, side, block).mean((2, 4))
+    return Split.of(
+        name,
+        features=small.reshape(len(small), -1).astype(np.float32),
+        label=labels.astype(np.int64),
+        shared={"image_shape": np.array([side, side])},
+    )
+
+
+def _pretraining_sets(
+    source: Split, settings: Mapping[str, Any], run: EngineRun
+) -> dict[str, Split]:
+    """What networks are trained on: all three with what the same teacher says."""
+    method = catalog.find("transforms", "distil-self-supervised").load()(**settings["distil"])
+    return {
+        "random real pictures": replace(method, steps=0)(source, run),
+        "distilled pictures": method(source, run),
+        "all real pictures": replace(method, steps=0, count=len(source))(source, run),
+    }
+
+
+def _pretrained(
+    pictures: Split | None, any_pictures: Split, settings: Mapping[str, Any], run: EngineRun
+) -> Target:
+    """A network after as many steps as all others; without pictures, one that learnt nothing."""
+    known = dict(settings["student"])
+    steps, split = known.pop("steps"), any_pictures if pictures is None else pictures
+    per_epoch = -(-len(split) // known["batch_size"])
+    known["epochs"] = max(1, round(steps / per_epoch))
+    if pictures is None:
+        known |= {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    return run.fit(catalog.find("recipes", "train-classifier").load()(**known), split)
+
+
+def _tuned(
+    base: Target, labelled: Split, part: str, settings: Mapping[str, Any], run: EngineRun
+) -> Target:
+    recipe = catalog.find("recipes", "finetune-classifier").load()(
+        base=str(base.folder), part=part, classes=5, **settings["tune"][part]
+    )
+    return run.fit(recipe, labelled)
+
+
+def _budget(source: str, side: int, pictures: int, sizes: tuple[int, int], steps: Mapping[str, int],
+            labelled: int) -> dict[str, Any]:  # fmt: skip
+    width, layers = sizes
+    look = {"width": width, "layers": layers, "architecture": "cnn"}
+    return {
+        "data": source, "side": side, "source": pictures, "labelled": labelled,
+        "distil": {**look, "count": steps["count"], "steps": steps["distil"],
+                   "teacher_epochs": steps["teacher"], "teacher_width": 2 * width},
+        "student": {**look, "steps": steps["student"], "batch_size": 64, "learning_rate": 1e-2},
+        "tune": {
+            "last": {"epochs": steps["tune"], "learning_rate": 3e-2, "batch_size": 64},
+            "all": {"epochs": steps["tune"], "learning_rate": 3e-3, "batch_size": 64},
+        },
+    }  # fmt: skip
+
+
+PROBE, TUNING = WAYS["last"], WAYS["all"]
+STUDY = Study(
+    name="krr-st",
+    paper=Paper(
+        title="Self-Supervised Dataset Distillation for Transfer Learning",
+        authors="Lee et al.",
+        year=2024,
+        url="https://arxiv.org/abs/2310.06511",
+    ),
+    claims=(
+        Claim(
+            "Features learnt from distilled pictures serve other classes better than those from "
+            "as many random real pictures, by a point",
+            where="the tables on transfer learning",
+            test=above(f"{PROBE}, distilled pictures", f"{PROBE}, random real pictures", by=0.01),
+        ),
+        Claim(
+            "They serve better than random features, by three points",
+            where="the tables on transfer learning",
+            test=above(f"{PROBE}, distilled pictures", f"{PROBE}, no pictures", by=0.03),
+        ),
+        Claim(
+            "Fine-tuning gains from distilled pictures as well",
+            where="the tables on transfer learning",
+            test=above(f"{TUNING}, distilled pictures", f"{TUNING}, no pictures"),
+        ),
+        Claim(
+            "Fine-tuning gains more from distilled than from random real pictures",
+            where="the tables on transfer learning",
+            test=above(f"{TUNING}, distilled pictures", f"{TUNING}, random real pictures"),
+        ),
+        Claim(
+            "Distilling lowers the regression's error by three tenths at least",
+            where="ours: without that nothing was distilled",
+            test=at_least("share of the error that distilling removed", 0.3),
+        ),
+    ),
+    budgets={
+        "smoke": _budget("digits", 8, 100, (8, 2), {"count": 10, "distil": 20, "teacher": 1,
+                                                    "student": 20, "tune": 3}, 5),
+        "small": _budget("mnist-10k", 14, 2000, (16, 3), {"count": 50, "distil": 1000,
+                                                          "teacher": 10, "student": 400,
+                                                          "tune": 60}, 10),
+        "full": _budget("mnist-10k", 28, 5000, (32, 3), {"count": 100, "distil": 20000,
+                                                         "teacher": 100, "student": 2000,
+                                                         "tune": 100}, 20),
+    },
+    seeds={"small": 5},
+    run=run,
+)  # fmt: skip
