@@ -7,7 +7,14 @@ from tests_engine import method
 
 from engram.core import EngramError
 from engram.engine import EngineRun, known_records, load, to_forget
-from engram.engine.forget import BEFORE, FORGETTING, INDEX, NEVER, with_residual
+from engram.engine.forget import (
+    BEFORE,
+    FORGETTING,
+    INDEX,
+    NEVER,
+    _verdict,
+    with_residual,
+)
 from engram.engine.forget_compare import _told_apart, compare_unlearners
 from engram.engine.prepared import Suited, suited
 from engram.store import deletions
@@ -158,9 +165,22 @@ def test_the_verdict_tells_removal_from_suppression(rows, level, says):
          "after sisa; they still can after npo."),
         ({BEFORE: 1e-6, "npo": 0.01, NEVER: 0.5}, "leak", "records still can after npo."),
         ({BEFORE: 0.2, "npo": 0.01, NEVER: 0.5}, "unknown", "even before they were forgotten"),
+        ({BEFORE: 1e-6, "npo": 0.01, NEVER: 0.004}, "unknown", "stand out by what they are"),
     ],
 )  # fmt: skip
 def test_where_insides_cannot_be_asked_membership_decides(chance, level, says):
     found = _told_apart(chance)
     assert found["level"] == level
     assert says in found["sentence"]
+
+
+def test_records_that_are_easy_by_themselves_are_no_leak():
+    """They stand out for a model that never saw them too, in the same direction."""
+    cells = [{"value": value} for value in (0.71, 0.70, 0.74)]
+    found = _verdict([{"cells": cells}], [0.015, 0.021, 0.0045])
+    assert found["level"] == "unknown"
+    assert "by what they are" in found["sentence"]
+    others = [{"value": value} for value in (0.71, 0.30, 0.74)]  # pushed out the other way
+    assert _verdict([{"cells": others}], [0.015, 0.021, 0.0045])["level"] == "leak"
+    assert _verdict([{"cells": cells}], [0.015, 0.021, 0.4])["level"] == "leak"
+    assert _verdict([{"cells": cells[:2]}], [0.015, 0.021])["level"] == "leak"

@@ -1,7 +1,7 @@
 """A deletion request: forget, audit before and after, and compare with a model that never saw."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -361,7 +361,13 @@ def _verdict(rows: list[dict[str, Any]], chance: list[float]) -> dict[str, str]:
     cells = rows[0]["cells"]
     before, after = cells[0]["value"], cells[1]["value"]
     numbers = f"AUC {after:.2f}, {_p(chance[1])}; before, {before:.2f}, {_p(chance[0])}"
-    if chance[1] < SIGNIFICANT and after > 0.5:
+    if chance[1] < SIGNIFICANT and by_nature(chance[2:], cells[2:], after):
+        level = "unknown"
+        says = (
+            "These records stand out by what they are, not by having been learnt: so they do for a "
+            f"model that never saw them ({numbers}). What counts is the gap to it."
+        )
+    elif chance[1] < SIGNIFICANT and after > 0.5:
         level, says = "leak", f"The forgotten records still stand out ({numbers})."
     elif chance[1] < SIGNIFICANT:
         level = "leak"
@@ -378,6 +384,13 @@ def _verdict(rows: list[dict[str, Any]], chance: list[float]) -> dict[str, str]:
     if len(cells) > 2:
         says += f" For the model that never saw them: {cells[2]['value']:.2f}, {_p(chance[2])}."
     return {"level": level, "sentence": says}
+
+
+def by_nature(chance: Sequence[float], cells: Sequence[Mapping[str, Any]], after: float) -> bool:
+    """Whether a model that never saw the records, if there is one, tells them the same way."""
+    if not chance or chance[0] >= SIGNIFICANT:
+        return False
+    return (cells[0]["value"] > 0.5) == (after > 0.5)
 
 
 def with_residual(verdict: dict[str, str], rows: list[dict[str, Any]]) -> dict[str, str]:

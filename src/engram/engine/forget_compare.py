@@ -263,6 +263,12 @@ def _told_apart(chance: Mapping[str, float]) -> dict[str, str]:
             f"before they were forgotten (p = {chance[BEFORE]:.2g})."
         )
         return {"level": "unknown", "sentence": sentence}
+    if chance[NEVER] < SIGNIFICANT:
+        sentence = (
+            "These records stand out by what they are, for the model that never saw them too "
+            f"(p = {chance[NEVER]:.2g}): what counts is each model's gap to it."
+        )
+        return {"level": "unknown", "sentence": sentence}
     parts = []
     if rest:
         parts.append(f"cannot be told from records never seen after {', '.join(rest)}")
