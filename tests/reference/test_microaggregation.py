@@ -93,7 +93,8 @@ def test_every_group_has_k_and_no_second_one_could_be_cut_off(points, k):
     assert k <= sizes[-1] < 2 * k
     assert sizes_of_equals(centroids(points, mdav(points, k))).min() >= k
     lines = np.bincount(insensitive_mdav(points, np.full(points.shape[1], -3.0), k))
-    assert ((lines == k).sum() >= len(lines) - 1) and k <= lines.max() < 2 * k
+    assert (lines == k).sum() >= len(lines) - 1
+    assert k <= lines.max() < 2 * k
 
 
 @given(TABLES, st.integers(1, 9), st.data())

@@ -124,14 +124,11 @@ def check_arrays(name: str, arrays: Arrays, features: int) -> None:
         raise _damaged(name, "classes that are not in ascending order")
     if "left" in arrays:
         _check_trees(name, arrays, features)
-    if name == "nearest-neighbours":
-        _check_neighbours(name, arrays)
-    if name == "gradient-boosting":
-        begun, trees, scores = int(arrays["begun"][0]), len(arrays["root"]), len(arrays["prior"])
-        if trees % scores or begun % scores or not 0 <= begun <= trees:
-            raise _damaged(name, f"{trees} trees for {scores} scores")
-    if name == "rbf-svm" and (wrong := damaged(arrays)):
-        raise _damaged(name, wrong)
+    CHECKS.get(name, _nothing)(name, arrays)
+
+
+def _nothing(name: str, arrays: Arrays) -> None:
+    """What is to be checked of the other kinds is their shapes alone."""
 
 
 def _check_trees(name: str, arrays: Arrays, features: int) -> None:
@@ -158,6 +155,25 @@ def _check_neighbours(name: str, arrays: Arrays) -> None:
         raise _damaged(name, "labels that do not fit")
     if not 1 <= count <= len(label):
         raise _damaged(name, f"{count} neighbours")
+
+
+def _check_boosting(name: str, arrays: Arrays) -> None:
+    begun, trees, scores = int(arrays["begun"][0]), len(arrays["root"]), len(arrays["prior"])
+    if trees % scores or begun % scores or not 0 <= begun <= trees:
+        raise _damaged(name, f"{trees} trees for {scores} scores")
+
+
+def _check_support_vectors(name: str, arrays: Arrays) -> None:
+    if wrong := damaged(arrays):
+        raise _damaged(name, wrong)
+
+
+CHECKS: dict[str, Callable[[str, Arrays], None]] = {
+    "nearest-neighbours": _check_neighbours,
+    "gradient-boosting": _check_boosting,
+    "rbf-svm": _check_support_vectors,
+}
+"""What is checked of a kind's arrays beside their shapes."""
 
 
 def _damaged(name: str, what: str) -> EngramError:
