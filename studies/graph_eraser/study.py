@@ -182,6 +182,11 @@ def _same(one: Any, other: Any) -> bool:
 GCN = {"architecture": "gcn", "width": 32, "epochs": 100}
 SAGE = {"architecture": "sage", "width": 32, "epochs": 100}
 
+GAINS = tuple(
+    above(f"Cora, {part}: learned", f"Cora, {part}: mean", by=0.03)
+    for part in ("random", "blpa", "bekm")
+)
+
 STUDY = Study(
     name="graph-eraser",
     paper=Paper(
@@ -194,20 +199,20 @@ STUDY = Study(
         Claim(
             "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by lot",
             where="the comparison of aggregators; our bound",
-            test=above("Cora, random: learned", "Cora, random: mean", by=0.03),
+            test=GAINS[0],
             paper_value="up to 112 % higher than a majority vote (abstract)",
         ),
         Claim(
             "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by balanced label "
             "propagation",
             where="the comparison of aggregators; our bound",
-            test=above("Cora, blpa: learned", "Cora, blpa: mean", by=0.03),
+            test=GAINS[1],
             paper_value="up to 112 % higher than a majority vote (abstract)",
         ),
         Claim(
             "Learnt weights of the shards beat their mean by 0.03 on Cora, cut by balanced k-means",
             where="the comparison of aggregators; our bound",
-            test=above("Cora, bekm: learned", "Cora, bekm: mean", by=0.03),
+            test=GAINS[2],
             paper_value="up to 112 % higher than a majority vote (abstract)",
         ),
         Claim(
@@ -287,9 +292,12 @@ saw an edge gains from its neighbours. GraphSAGE has weights of its own for neig
 be learnt without edges; with it and with 16 features (weaker ones) the cut matters (0.60 against
 0.68), and these were taken. A fourth of the planted nodes is held out, so that fewer seeds decide.
 
-Three seeds were planned; two more were added when the intervals of three proved too wide for two of
-the claims, and none was left out. Balanced label propagation does not beat the lot on Cora: its
-shards hold few subjects each, as balanced k-means' do even more. That is the pilot's finding too.
+Three seeds were planned; two more were added when the intervals of three proved too wide for three
+claims (the weights on balanced k-means, and both comparisons with the lot), and none was left out.
+Seed 3 was measured twice, since its first results could not be written.
+
+Balanced label propagation does not beat the lot on Cora: its shards hold few subjects each, as
+balanced k-means' do even more. That is the pilot's finding too.
 
 A graph convolution of 32 numbers on Cora is trained again within two seconds, of which a single
 shard of a tenth needs a fifth for the steps alone, whatever its size; learning the weights anew,
