@@ -13,7 +13,7 @@ from engram.core import SCORED, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.deletion import Asked, alone_on, check_unbranched, write_down
 from engram.engine.deletion_costs import costs_of
-from engram.engine.forget_evidence import more_rows
+from engram.engine.forget_evidence import loss_unit, more_rows
 from engram.engine.leak import find_leak
 from engram.engine.records import Known
 from engram.engine.run import EngineRun
@@ -283,15 +283,15 @@ def _questions(
     scores = method(target.sealed(), everyone, run).values
     losses = run.losses(target, everyone)
     first, last = len(keep), len(keep) + len(forgotten)
-    owners = everyone.owners
+    owners, unit = everyone.owners, loss_unit(target)
     found = [
         _membership(scores[first:], last - first, owners and owners[first:], rng).tagged(
             method=attack, note="forgotten against held-out records; 0.5 is what is wanted"
         ),
-        _mean(losses[first:last], "loss on forgotten records", rng),
+        _mean(losses[first:last], "loss on forgotten records", unit, rng),
         *_verbatim(target, forgotten, run),
-        _mean(losses[:first], "loss on kept records", rng).tagged(better="lower"),
-        _mean(losses[last:], "loss on held-out records", rng).tagged(better="lower"),
+        _mean(losses[:first], "loss on kept records", unit, rng).tagged(better="lower"),
+        _mean(losses[last:], "loss on held-out records", unit, rng).tagged(better="lower"),
     ]
     return found, two_sided(scores[first:], last - first, owners and owners[first:])
 
@@ -318,8 +318,8 @@ def _membership(scores: np.ndarray, n: int, owners: Any, rng: np.random.Generato
     return replace(area, name="AUC of forgotten records")
 
 
-def _mean(values: np.ndarray, name: str, rng: np.random.Generator) -> Finding:
-    return stats.mean_finding(np.asarray(values, np.float64), name, "nats/token", rng)
+def _mean(values: np.ndarray, name: str, unit: str, rng: np.random.Generator) -> Finding:
+    return stats.mean_finding(np.asarray(values, np.float64), name, unit, rng)
 
 
 def _verbatim(target: Target, forgotten: Split, run: EngineRun) -> list[Finding]:

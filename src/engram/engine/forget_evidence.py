@@ -190,11 +190,17 @@ def _neighbours(
         stats.mean_finding(
             np.asarray(run.losses(model, some), np.float64),
             name,
-            "nats/token" if "text" in families.find(model.family).answers else "nats",
+            loss_unit(model),
             run.stream("neighbours", model.fingerprint),
         ).tagged(better="lower")
         for model in models.values()
     ]
+
+
+def loss_unit(model: Target) -> str:
+    """The unit of a record's loss: of texts it is a mean over tokens."""
+    texts = {"text", "tokens", "logprobs"} & set(families.find(model.family).answers)
+    return "nats/token" if texts else "nats"
 
 
 def nearest_rows(keep: Split, forgotten: Split, run: EngineRun) -> np.ndarray:
