@@ -151,7 +151,9 @@ class Split:
             return _list_rows(self.column(name))
         return np.asarray(column.to_numpy(zero_copy_only=False))
 
-    def take(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> "Split":
+    def take(
+        self, rows: Sequence[int | np.integer] | np.ndarray, name: str | None = None
+    ) -> "Split":
         """The records at these row numbers, in this order."""
         index = np.array(rows, np.int64).reshape(-1)
         taken = Split(
