@@ -298,6 +298,31 @@ def test_a_study_from_the_command_line(engram, write):
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "results", "study.py"]
 
 
+DRAWN = """
+def draw(run, settings):
+    with open("drawn", "a") as stream:
+        stream.write("x")
+    return {"coins": f"<svg><title>{settings['n']} coins</title></svg>"}
+
+
+STUDY = """
+
+
+def test_figures_are_drawn_with_the_seeds_and_shown_on_the_page(engram, write):
+    folder = write(text=PLAIN.replace("STUDY = ", DRAWN).replace("run=run,", "run=run, draw=draw,"))
+    assert engram("study", "coins", "--budget", "smoke").code == 0
+    assert not (folder / "figures").exists()
+    Path("drawn").unlink()
+    said = engram("study", "coins")
+    assert said.code == 0, said.err
+    assert "![10 coins](figures/small-coins.svg)" in (folder / "README.md").read_text()
+    assert "10 coins" in (folder / "figures" / "small-coins.svg").read_text()
+    assert engram("study", "coins").code == 0
+    assert Path("drawn").read_text() == "x", "nothing is new, so nothing is drawn again"
+    assert engram("study", "coins", "--seeds", "4").code == 0
+    assert Path("drawn").read_text() == "xx"
+
+
 def test_results_hold_evidence_and_nothing_of_the_machine(engram, write, tmp_path):
     write()
     engram("study", "coins")

@@ -63,6 +63,7 @@ def run_study(place: Place, budget: str, run: EngineRun, seeds: int = 0) -> Outc
         raise EngramError(f"seeds is {wanted}", hint="3 seeds are the fewest that decide a claim")
     file = results_file(place, budget, run.root)
     results = read_results(file, study.name, budget).fresh(place, settings)
+    known = len(results.seeds)
     for done, number in enumerate(range(run.seed, run.seed + wanted)):
         run.progress(done, wanted, f"seeds of {study.name}")
         if number not in {seed.seed for seed in results.seeds}:
@@ -74,9 +75,9 @@ def run_study(place: Place, budget: str, run: EngineRun, seeds: int = 0) -> Outc
                 results.save(file)
         check_names(study, results, number)
     run.progress(wanted, wanted, f"seeds of {study.name}")
-    if study.draw is not None and (budget == "smoke" or not captions(place, budget)):
+    if study.draw is not None and (len(results.seeds) > known or not captions(place, budget)):
         drawn = study.draw(run, settings)
-        if budget != "smoke":
+        if budget != "smoke":  # which says nothing, and leaves nothing in the study
             write_figures(place, budget, drawn)
     page = None if budget == "smoke" else write_page(place, study)
     return Outcome(study, results, rule(study, results), file, page)
