@@ -19,6 +19,8 @@ from engram import catalog
 from engram.core import Paper, Split, Target
 from engram.engine import EngineRun
 from engram.engine.study import Claim, Study, above, at_least, at_most, mean_at_least, mean_at_most
+from engram.parts.triggers import trigger_of
+from engram.report.picture_rows import picture_rows
 
 KINDS = ("clean", "naive", "doorping")
 DEFENCES = ("AUC of Neural Cleanse over classes", "AUC of STRIP")
@@ -80,6 +82,21 @@ def distilled(source: Split, settings: Mapping[str, Any], run: EngineRun) -> dic
     )
     made = (plain(source, run), plain(plant(source, run), run), fitted(source, run))
     return dict(zip(KINDS, made, strict=True))
+
+
+def draw(run: EngineRun, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Distilled pictures of the trigger's class, the triggers, and a digit that carries them."""
+    source, outsiders = digits(settings["source"], run.stream("digits"))
+    rows = []
+    for kind, made in distilled(source, settings, run).items():
+        own = made.where(made.matrix("label") == 0)
+        pictures = [*own.matrix("features")[:6]]
+        if trigger := trigger_of(made):
+            pictures += [trigger.mask * trigger.values]
+            pictures += [*trigger.pasted(outsiders.matrix("features")[:2])]
+        rows.append((kind, [np.float64(p).reshape(8, 8, 1) for p in pictures]))
+    title = "Distilled zeros; then the trigger for zero, and other digits with it"
+    return {"distilled-pictures-and-triggers": str(picture_rows(title, rows))}
 
 
 def _victim(members: Split, fields: Mapping[str, Any], run: EngineRun) -> Target:
@@ -167,4 +184,5 @@ STUDY = Study(
         "full": _budget(1000, 10, 400, 10, 200),
     },
     run=run,
+    draw=draw,
 )  # fmt: skip

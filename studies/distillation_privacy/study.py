@@ -19,6 +19,7 @@ from engram import catalog
 from engram.core import Paper, Split, Target
 from engram.engine import EngineRun
 from engram.engine.study import Claim, Study, above, at_least, at_most
+from engram.report.picture_rows import picture_rows
 from engram.stats import auc
 
 METHODS = {
@@ -67,6 +68,27 @@ def digits(count: int, rng: np.random.Generator) -> tuple[Split, Split]:
         )
         for name, rows in (("source", order[:count]), ("others", order[count : 2 * count]))
     )  # type: ignore[return-value]
+
+
+def draw(run: EngineRun, settings: Mapping[str, Any]) -> dict[str, str]:
+    """One distilled picture of each class, beside the real one that it started as."""
+    source, _ = digits(settings["source"], run.stream("digits"))
+    place = {digest: row for row, digest in enumerate(source.digests)}
+    rows = []
+    for name, method in METHODS.items():
+        transform = catalog.find("transforms", method).load()
+        made = transform(per_class=settings["each"], **settings[name])(source, run)
+        shown = made.take(np.arange(0, len(made), settings["each"]))
+        if not rows:
+            started = source.take([place[d] for d in shown.column("initial").to_pylist()])
+            rows.append(("real", _pictures(started)))
+        rows.append((name, _pictures(shown)))
+    return {"distilled-pictures": str(picture_rows("Distilled digits", rows))}
+
+
+def _pictures(split: Split) -> list[np.ndarray]:
+    side = int(split.shared["image_shape"][0])
+    return list(split.matrix("features").astype(np.float64).reshape(-1, side, side, 1))
 
 
 def few(source: Split, each: int, rng: np.random.Generator) -> Split:
@@ -143,4 +165,5 @@ STUDY = Study(
         "full": _budget(800, 10, 300, 10000, 5000),
     },
     run=run,
+    draw=draw,
 )  # fmt: skip

@@ -24,6 +24,7 @@ from engram import catalog, data
 from engram.core import Finding, Paper, Split, Target
 from engram.engine import EngineRun
 from engram.engine.study import Claim, Study, above, at_least
+from engram.report.picture_rows import picture_rows
 
 ARMS = ("no pictures", "random real pictures", "distilled pictures", "all real pictures")
 WAYS = {"last": "linear probe", "all": "fine-tuning"}
@@ -75,6 +76,21 @@ def parts(
         )
         for name, rows in (("source", source), ("labelled", few), ("asked", rest))
     )  # type: ignore[return-value]
+
+
+def draw(run: EngineRun, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Some of the distilled pictures, below the real ones that they started as."""
+    digits = _digits(settings["data"], settings["side"])
+    if digits is None:
+        return {}
+    source, _, _ = parts(digits, settings, run.stream("pictures"))
+    method = catalog.find("transforms", "distil-self-supervised").load()(**settings["distil"])
+    side, rows = settings["side"], []
+    for name, made in (("real", replace(method, steps=0)(source, run)),
+                       ("distilled", method(source, run))):  # fmt: skip
+        pixels = made.matrix("features")[:10].astype(np.float64)
+        rows.append((name, list(pixels.reshape(-1, side, side, 1))))
+    return {"distilled-pictures": str(picture_rows("Digits distilled without labels", rows))}
 
 
 def _digits(name: str, side: int) -> Split | None:
@@ -200,4 +216,5 @@ STUDY = Study(
     },
     seeds={"small": 5},
     run=run,
+    draw=draw,
 )  # fmt: skip
