@@ -31,7 +31,7 @@ from engram.engine.study import (
 from engram.parts.kernel_error import KernelEstimate, grid_error, mixture_bound
 from engram.parts.labelled import features_of, labels_of
 from engram.parts.mixing import mixed
-from engram.parts.picture_budget import pictures_of
+from engram.parts.protection import pictures_of
 from engram.parts.victims import fields_of
 from engram.report.picture_rows import amplified, picture_rows
 from engram.stats.cover_hart import cover_hart, neighbour_errors

@@ -23,7 +23,7 @@ from engram.core import Finding, Paper, Split
 from engram.engine import EngineRun, measure
 from engram.engine.study import Claim, Study, above, mean_at_least
 from engram.parts.labelled import features_of, labels_of
-from engram.parts.picture_budget import pictures_of
+from engram.parts.protection import pictures_of
 from engram.parts.turned import turned
 from engram.parts.victims import fields_of
 from engram.report.picture_rows import amplified, picture_rows

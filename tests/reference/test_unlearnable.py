@@ -26,7 +26,7 @@ from engram.parts.kernel_error import (
 from engram.parts.networks import Layout
 from engram.parts.noise_generator import NoiseGenerator
 from engram.parts.perturbing import noise, penultimate, stepped
-from engram.parts.picture_budget import Protection, inside, pictures_of, steepest
+from engram.parts.protection import Protection, inside, pictures_of, steepest
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What a transform did to pictures, as a drawing."""
 
 from engram.core import EngramError, Split
-from engram.parts.picture_budget import pictures_of
+from engram.parts.protection import pictures_of
 from engram.report.picture_rows import amplified, picture_rows, standalone
 
 MOST = 10

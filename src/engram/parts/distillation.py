@@ -23,7 +23,7 @@ from engram.parts.labelled import check_labelled_split, features_of, labels_of
 from engram.parts.networks import Layout, Network
 from engram.parts.origin_owners import ORIGIN_OWNERS, owners_behind
 from engram.parts.origins import ORIGINS, origins_of
-from engram.parts.picture_budget import RANGE
+from engram.parts.protection import RANGE
 from engram.parts.record_shape import layout_of_records
 from engram.parts.soft_labels import refuse_soft_labels, with_soft_labels
 from engram.parts.training import check_at_least, check_one_of

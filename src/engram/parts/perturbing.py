@@ -16,7 +16,7 @@ from engram.core import EngramError, Run, Split
 from engram.parts.classifier_training import ClassifierTraining
 from engram.parts.labelled import features_of
 from engram.parts.networks import Network
-from engram.parts.picture_budget import Pictures, Protection, inside, steepest
+from engram.parts.protection import Pictures, Protection, inside, steepest
 from engram.parts.sub_run import SubRun
 from engram.parts.training import FILE, Schedule, key_of
 from engram.parts.vision_encoders import has_encoder, opened_encoder

@@ -18,7 +18,7 @@ from engram.parts.classifier_training import ClassifierTraining, Trace, check_so
 from engram.parts.estimators import fitted
 from engram.parts.labelled import features_of, labels_of
 from engram.parts.networks import Network
-from engram.parts.protection import ProtectedSplit, Protection
+from engram.parts.record_protection import ProtectedSplit, Protection
 from engram.parts.sisa_training import Finished
 from engram.parts.sub_run import SubRun
 from engram.parts.training import Plan, check_at_least, key_of

@@ -1,348 +1,265 @@
-"""Records in a protected form, and what that form promises: k-anonymity, or differential privacy.
+"""One interface of everything that changes pictures so that they teach less.
 
-What is protected are the features. Labels stay, record by record, unless they are included; ids,
-owners and all other columns go.
+Each method moves the pixels of a record within a budget, which is a share of the range of a pixel,
+and never out of that range:
+
+    ||x' - x||_inf <= epsilon   or   ||x' - x||_2 <= epsilon,      low <= x' <= high
+
+This holds of the numbers that are published, float32 as a split stores them. A protected record
+keeps its id and its owner, so that it can never stand beside its own original (`check_disjoint`
+and `Split.joined` refuse), and it names its original's content in the column `origins`: a deletion
+request finds it by id, by owner, or by the original picture.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Float32, Float64, Int
+from torch import Tensor
 
-from engram.core import EngramError, Run, Split
-from engram.parts.attributes import Attribute, attributes_of, bounds_of, chosen, with_features
-from engram.parts.closeness import distances_to_table
-from engram.parts.labelled import features_of, labels_of
-from engram.parts.microaggregation import centroids, check_size, mdav, sizes_of_equals
-from engram.parts.private_data import (
-    Account,
-    check_epsilon,
-    clipped,
-    dp_pix,
-    local_laplace,
-    microaggregated_laplace,
-    randomised_response,
-)
+from engram.core import EngramError, Split
+from engram.parts.labelled import check_labelled_split, features_of, labels_of
+from engram.parts.networks import Layout
+from engram.parts.origins import with_origins
 from engram.parts.record_shape import layout_of_records
-from engram.parts.training import check_at_least, check_one_of
+from engram.parts.training import check_one_of
 
-Mechanism = Literal["laplace", "microaggregated", "randomised-response"]
-MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
-Told = Literal["table", "centroid"]
-TOLD: tuple[Told, ...] = get_args(Told)
+Norm = Literal["linf", "l2"]
+NORMS: tuple[Norm, ...] = ("linf", "l2")
+RANGE = "pixel_range"
+"""What a split calls the smallest and largest value of its pixels, in `shared`."""
+SHRINK = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
+"""How much shorter a change is made until float32 numbers keep the budget; 1 takes it back."""
 
 
 @dataclass(frozen=True)
-class ProtectedSplit:
-    """Protected records with what may be said of them.
+class Budget:
+    """How far pixels may move, in the units of the data.
 
     Attributes:
-        split: The records.
-        promise: `kind` ("k" or "epsilon"), `value` and `sentence`.
-        facts: Numbers for the log.
-        account: What was spent, by attribute; empty without differential privacy.
+        norm: Of the change of one record.
+        epsilon: The most that this norm may be.
+        low: Smallest value of a pixel.
+        high: Largest value of a pixel.
+    """
+
+    norm: Norm
+    epsilon: float
+    low: float
+    high: float
+
+    def kept(
+        self, original: Float32[np.ndarray, "n d"], moved: Float[np.ndarray, "n d"]
+    ) -> Float32[np.ndarray, "n d"]:
+        """The nearest allowed float32 records to `moved`, or a little nearer to the original.
+
+        Args:
+            original: Within the range.
+            moved: Where the records should go; finite.
+        """
+        start = original.astype(np.float64)
+        change = np.clip(moved.astype(np.float64), self.low, self.high) - start
+        if self.norm == "l2":
+            return self._within_ball(original, start, change)
+        lower = np.maximum(start - self.epsilon, self.low)
+        upper = np.minimum(start + self.epsilon, self.high)
+        return _rounded(np.clip(start + change, lower, upper), lower, upper)
+
+    def _within_ball(
+        self,
+        original: Float32[np.ndarray, "n d"],
+        start: Float64[np.ndarray, "n d"],
+        change: Float64[np.ndarray, "n d"],
+    ) -> Float32[np.ndarray, "n d"]:
+        length = np.linalg.norm(change, axis=1, keepdims=True)
+        change = change * np.minimum(1.0, self.epsilon / np.maximum(length, 1e-300))
+        found = original.copy()
+        out = np.ones(len(start), bool)
+        lower, upper = np.full_like(start, self.low), np.full_like(start, self.high)
+        for less in SHRINK:
+            tried = start[out] + (1 - less) * change[out]
+            found[out] = _rounded(np.clip(tried, self.low, self.high), lower[out], upper[out])
+            out = self.size(original, found) > self.epsilon
+            if not out.any():
+                break
+        return found
+
+    def size(
+        self, original: Float[np.ndarray, "n d"], moved: Float[np.ndarray, "n d"]
+    ) -> Float64[np.ndarray, " n"]:
+        """The norm of each record's change."""
+        change = moved.astype(np.float64) - original.astype(np.float64)
+        if not change.shape[1]:
+            return np.zeros(len(change))
+        return np.abs(change).max(1) if self.norm == "linf" else np.linalg.norm(change, axis=1)
+
+
+def _rounded(
+    values: Float64[np.ndarray, "n d"],
+    lower: Float64[np.ndarray, "n d"],
+    upper: Float64[np.ndarray, "n d"],
+) -> Float32[np.ndarray, "n d"]:
+    """As float32; where rounding leaves the bounds, the next number inside."""
+    found = values.astype(np.float32)
+    down, up = np.float32(-np.inf), np.float32(np.inf)
+    found = np.where(found.astype(np.float64) > upper, np.nextafter(found, down), found)
+    return np.where(found.astype(np.float64) < lower, np.nextafter(found, up), found)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The records of a split as methods see them: pixels from 0 to 1, in the order of features.
+
+    Attributes:
+        split: Where they come from.
+        raw: The features as they are.
+        low: Smallest value of a pixel there.
+        high: Largest value.
     """
 
     split: Split
-    promise: Mapping[str, Any]
-    facts: Mapping[str, float | int | str]
-    account: Account = field(default_factory=Account)
+    raw: Float32[np.ndarray, "n d"]
+    low: float
+    high: float
 
-    def tell(self, run: Run) -> None:
-        """Log the facts and the budget."""
-        run.log(**self.facts)
-        if self.account.by_attribute:
-            by_attribute = {
-                f"epsilon of {k}": round(e, 12) for k, e in self.account.by_attribute.items()
-            }
-            run.log(**by_attribute, **{"epsilon of a record": round(self.account.by_record, 12)})
+    def __len__(self) -> int:
+        return len(self.raw)
 
+    @property
+    def clean(self) -> Float32[Tensor, "n d"]:
+        """The pixels, from 0 to 1."""
+        scaled = (self.raw.astype(np.float64) - self.low) / (self.high - self.low)
+        return torch.from_numpy(np.clip(scaled, 0.0, 1.0).astype(np.float32))
 
-def k_anonymous(
-    split: Split,
-    k: int,
-    *,
-    quasi: Sequence[str] = (),
-    include_label: bool = False,
-    t: float = 0.0,
-    ordered: bool = False,
-) -> ProtectedSplit:
-    """Replace quasi-identifiers by the means of MDAV's groups.
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """Whole numbers from 0 on."""
+        check_labelled_split(self.split)
+        return labels_of(self.split)
 
-    Args:
-        split: With `features` and `label`.
-        k: The least records in an equivalence class.
-        quasi: Patterns of the quasi-identifiers' names; all where empty.
-        include_label: Group by the label too, and give a group its commonest one.
-        t: Largest distance of a group's labels from the table's, to be checked; 0: no check.
-        ordered: Whether the labels are, for that distance.
+    @property
+    def layout(self) -> Layout:
+        """The shape of a picture: `shape` is channels, height and width."""
+        return layout_of_records("cnn", (), self.split, self.raw.shape[1], 2)
 
-    Raises:
-        EngramError: k is larger than the table, or a pattern fits no attribute.
-    """
-    features, labels = features_of(split), labels_of(split)
-    check_size(features, k)
-    attributes = chosen(attributes_of(split, features.shape[1]), quasi, "quasi-identifier")
-    columns = [c for a in attributes for c in a.columns]
-    points, constant = standardised(features, attributes)
-    if include_label:
-        points = np.concatenate([points, one_hot(labels)], 1)
-    group = mdav(points, k)
-    made = features.copy()
-    made[:, columns] = centroids(features[:, columns].astype(np.float64), group)
-    if include_label:
-        labels = commonest(labels, group)
-    known = np.concatenate([made[:, columns], labels[:, None] if include_label else made[:, :0]], 1)
-    sizes = sizes_of_equals(known)
-    facts: dict[str, Any] = {
-        "groups": int(group.max()) + 1,
-        "equivalence classes": len(sizes),
-        "smallest equivalence class": int(sizes.min()),
-        "constant columns": constant,
-    }
-    if t:
-        far = distances_to_table(group, labels, ordered=ordered)
-        facts |= {"t": float(far.max()), "groups further than t": int((far > t).sum())}
-    shared, quasi_identifiers = {"class_sizes": sizes}, quasi_words(attributes, features.shape[1])
-    named = f"{split.name}, {k}-anonymous"
-    return ProtectedSplit(
-        with_features(split, made, labels, shared, named),
-        {
-            "kind": "k",
-            "value": float(k),
-            "sentence": f"k-anonymity with k = {k} on {quasi_identifiers}; "
-            + _label_words(include_label),
-        },
-        facts,
-    )
+    def rows_of_pixels(self, flat: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
+        """Features as pictures."""
+        layout = self.layout
+        channels, height, width = layout.shape
+        if not layout.colours_last:
+            return flat.reshape(-1, *layout.shape)
+        return flat.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+    def flat(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Pictures as features."""
+        if self.layout.colours_last:
+            pictures = pictures.permute(0, 2, 3, 1)
+        return pictures.reshape(len(pictures), -1)
+
+    def shown(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n h w c"]:
+        """Features as pictures to look at, from 0 to 1, channels last."""
+        scaled = (features.astype(np.float64) - self.low) / (self.high - self.low)
+        rows = self.rows_of_pixels(torch.from_numpy(scaled))
+        return np.ascontiguousarray(rows.permute(0, 2, 3, 1).numpy())
 
 
-def quasi_words(attributes: Sequence[Attribute], width: int) -> str:
-    """Which features are quasi-identifiers, in words."""
-    if sum(len(a.columns) for a in attributes) == width:
-        return "all features"
-    return f"the {len(attributes)} features named as quasi-identifiers"
-
-
-def _label_words(included: bool) -> str:
-    return "labels are protected too" if included else "labels are kept and not protected"
-
-
-def standardised(
-    features: Float[np.ndarray, "n features"], attributes: Sequence[Attribute]
-) -> tuple[Float[np.ndarray, "n d"], int]:
-    """Numbers less their mean over their spread, categories as they are; and constant columns.
-
-    A constant column is 0 everywhere: it tells nobody apart.
-    """
-    blocks, constant = [], 0
-    for attribute in attributes:
-        block = features[:, attribute.columns].astype(np.float64)
-        flat = np.ptp(block, axis=0) == 0
-        constant += int(flat.sum())
-        if not attribute.words:
-            block = (block - block.mean(0)) / np.where(flat, 1.0, block.std(0))
-            block[:, flat] = 0
-        blocks.append(block)
-    return np.concatenate(blocks, 1), constant
-
-
-def one_hot(labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n classes"]:
-    """One column a class."""
-    return np.eye(int(labels.max()) + 1)[labels]
-
-
-def commonest(labels: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> np.ndarray:
-    """Each record's group's commonest label; the smallest of equally common ones."""
-    counts = np.zeros((int(group.max()) + 1, int(labels.max()) + 1), np.int64)
-    np.add.at(counts, (group, labels), 1)
-    return counts.argmax(1)[group]
-
-
-def private(
-    split: Split,
-    epsilon: float,
-    rng: np.random.Generator,
-    *,
-    mechanism: Mechanism = "laplace",
-    bounds: Sequence[str] = ("*=0:1",),
-    k: int = 10,
-    told: Told = "table",
-    include_label: bool = False,
-    classes: int = 0,
-) -> ProtectedSplit:
-    """Numbers with Laplace noise and categories by randomised response; the budget is shared out.
-
-    Every attribute that is changed gets the same share of `epsilon`, the label too if included.
-    Values beyond their bounds are clipped, and counted; noisy values are clipped likewise.
+def pictures_of(split: Split, stated: tuple[float, ...] = ()) -> Pictures:
+    """The pictures in the column `features`.
 
     Args:
-        split: With `features` and `label`.
-        epsilon: Of one record, all attributes together.
-        rng: Of noise and lots.
-        mechanism: "laplace" (each value), "microaggregated" (means of insensitive groups), or
-            "randomised-response" (categories alone; numbers must not be there).
-        bounds: Of numbers: entries `name=low:high`, given beforehand.
-        k: The least records in a group, for "microaggregated".
-        told: Whether the promise is for the table of means, or for one mean alone.
-        include_label: Whether labels are changed too, by randomised response.
-        classes: How many there are, if they are; 0: one more than the largest label.
+        split: At least one record.
+        stated: Smallest and largest value of a pixel; empty: what the split says in
+            `shared["pixel_range"]`, else 0 and 1.
 
     Raises:
-        EngramError: epsilon is none, bounds are missing, a category is unknown, k is larger than
-            the table.
+        EngramError: There are no records, or a pixel is out of range.
     """
-    check_epsilon(epsilon)
-    features, labels = features_of(split), labels_of(split)
-    attributes = attributes_of(split, features.shape[1])
-    numbers = [a for a in attributes if not a.words]
-    if mechanism == "randomised-response" and numbers:
+    if not len(split):
+        raise EngramError(f"split {split.name!r} has no records", hint="give at least one")
+    raw = features_of(split)
+    low, high = (float(x) for x in (stated or split.shared.get(RANGE, (0.0, 1.0))))
+    if not raw.size or raw.min() < low or raw.max() > high:
+        least, most = (raw.min(), raw.max()) if raw.size else (0, 0)
         raise EngramError(
-            f"attribute {numbers[0].name!r} is a number, but randomised-response is for categories",
-            hint="use --mechanism laplace: it changes numbers by noise, categories by lot",
+            f"pixels of split {split.name!r} go from {least:g} to {most:g}, beyond {low:g} to "
+            f"{high:g}",
+            hint="say their range with --pixels LOW HIGH, such as 0 16 or 0 255",
         )
-    share = epsilon / (len(attributes) + include_label)
-    account, made, beyond = Account(), features.astype(np.float64), 0
-    if numbers:
-        columns, ends = [a.columns[0] for a in numbers], bounds_of(numbers, bounds)
-        inside, out = clipped(made[:, columns], ends)
-        beyond, each = int(out.sum()), np.full(len(columns), share)
-        if mechanism == "laplace":
-            noisy = local_laplace(inside, ends, each, rng)
-        else:
-            whole = told == "table"
-            noisy = microaggregated_laplace(inside, ends, each, k, rng, whole_table=whole)[0]
-        made[:, columns] = np.clip(noisy, *ends)
-    for attribute in attributes:
-        account = account.spent(attribute.name, share)
-        if attribute.words:
-            m = len(attribute.words)
-            codes = randomised_response(attribute.codes(features, split), m, share, rng)
-            made[:, attribute.columns] = np.eye(m)[codes]
-    if include_label:
-        classes = classes or int(labels.max()) + 1
-        labels = randomised_response(labels, classes, share, rng)
-        account = account.spent("label", share)
-    shared = {
-        "epsilon_by_attribute": np.array(list(account.by_attribute.values())),
-        "epsilon_of_record": np.array([account.by_record]),
-    }
-    sentence = _epsilon_words(epsilon, mechanism if numbers else "randomised-response", k, told)
-    return ProtectedSplit(
-        with_features(split, made, labels, shared, f"{split.name}, private"),
-        {
-            "kind": "epsilon",
-            "value": float(epsilon),
-            "sentence": f"{sentence}; {_label_words(include_label)}",
-        },
-        {"values beyond their bounds": beyond, "attributes": len(attributes)},
-        account,
-    )
-
-
-def _epsilon_words(epsilon: float, mechanism: str, k: int, told: str) -> str:
-    whom = {
-        "laplace": "for the features of each record, whatever the others are",
-        "randomised-response": "for the features of each record, whatever the others are",
-        "microaggregated": f"for one record's part in the table of means of {k} or more",
-    }[mechanism]
-    if mechanism == "microaggregated":
-        whom += ", but not for which group it lies in"
-        if told == "centroid":
-            whom = f"for one record's part in a single mean of {k} or more, not in all of them"
-    return f"differential privacy with epsilon = {epsilon:g} {whom}"
-
-
-def pixelated(
-    split: Split, epsilon: float, rng: np.random.Generator, block: int, pixels: int, high: float
-) -> ProtectedSplit:
-    """Images by DP-Pix: noisy means of blocks.
-
-    Args:
-        split: Images as `features`, from 0 to `high`; what is beyond is clipped, and counted.
-        epsilon: Of one image.
-        rng: Of the noise.
-        block: Side of a block.
-        pixels: How many pixels of neighbouring images differ.
-        high: The largest value of a pixel.
-    """
-    features, labels = features_of(split), labels_of(split)
-    layout = layout_of_records("cnn", (), split, features.shape[1], 2)
-    channels, height, width = layout.shape
-    ends = np.repeat([[0.0], [float(high)]], features.shape[1], 1)
-    inside, out = clipped(features.astype(np.float64), ends)
-    last = layout.colours_last or channels == 1
-    shape = (height, width, channels) if last else (channels, height, width)
-    images = inside.reshape(-1, *shape)
-    images = images if last else np.moveaxis(images, 1, -1)
-    noisy = np.clip(dp_pix(images, block, pixels, epsilon, high, rng), 0, high)
-    noisy = noisy if last else np.moveaxis(noisy, -1, 1)
-    account = Account().spent("image", epsilon)
-    whole = prod((height, width))
-    shared = {"epsilon_of_record": np.array([account.by_record])}
-    return ProtectedSplit(
-        with_features(split, noisy.reshape(len(features), -1), labels, shared, "pixelated"),
-        {
-            "kind": "epsilon",
-            "value": float(epsilon),
-            "sentence": f"differential privacy with epsilon = {epsilon:g} for images that differ "
-            f"in {pixels} of their {whole} pixels; labels are kept and not protected",
-        },
-        {"values beyond their bounds": int(out.sum()), "blocks": whole // block**2},
-        account,
-    )
-
-
-Way = Literal["k-anonymity", "laplace", "microaggregated", "dp-pix"]
-WAYS: tuple[Way, ...] = get_args(Way)
+    return Pictures(split, raw, low, high)
 
 
 @dataclass(frozen=True)
 class Protection:
-    """How a recipe protects records before it trains on them."""
+    """What all methods share that move pixels within a budget."""
 
-    protection: Way = "k-anonymity"
-    """k-anonymity (MDAV), laplace or microaggregated (noise within bounds), dp-pix (images)."""
-    k: int = 10
-    """The least records in a group, for k-anonymity and microaggregated."""
-    epsilon: float = 2.5
-    """Budget of a record, all its attributes together, for the other three."""
-    bounds: tuple[str, ...] = ("*=0:1",)
-    """Lower and upper bound of numbers, known beforehand: `age=0:120`; the first that fits
-    counts."""
-    told: Told = "table"
-    """Whether microaggregated's promise is for the table of means, or for each centroid alone."""
-    include_label: bool = False
-    """Whether labels are protected too; else they are kept as they are. Not for dp-pix."""
-    block: int = 4
-    """Side of the blocks of dp-pix, in pixels."""
-    pixels: int = 16
-    """How many pixels of neighbouring images differ, for dp-pix."""
+    columns: ClassVar[tuple[str, ...]] = ("features", "label")
+
+    norm: Norm = "linf"
+    """What the budget bounds: linf, the largest change of a pixel; l2, the length of the change of
+    all pixels of a record together."""
+    epsilon: float = 8 / 255
+    """The budget, in ranges of a pixel: 0.03 is three hundredths of the way from black to white."""
+    pixels: tuple[float, ...] = ()
+    """Smallest and largest value of a pixel. Empty: what the data says, else 0 and 1."""
 
     def __post_init__(self) -> None:
-        check_one_of("protection", self.protection, WAYS)
-        check_one_of("told", self.told, TOLD)
-        for name in ("k", "block", "pixels"):
-            check_at_least(name, getattr(self, name), 1, "1 is the least that works")
-        check_epsilon(self.epsilon)
+        check_one_of("norm", self.norm, NORMS)
+        if not 0 < self.epsilon < np.inf:
+            raise EngramError(
+                f"epsilon is {self.epsilon}, but must be above 0 and finite",
+                hint="8/255 = 0.031 is usual for photographs, 0.1 to 0.3 for small digits",
+            )
+        if self.pixels and not (len(self.pixels) == 2 and self.pixels[0] < self.pixels[1]):
+            raise EngramError(
+                f"pixels is {self.pixels}, but must be the smallest and the largest value",
+                hint="--pixels 0 255",
+            )
 
-    def protect(self, split: Split, run: Run) -> ProtectedSplit:
-        """The records in their protected form."""
-        rng = run.stream("protection")
-        if self.protection == "k-anonymity":
-            return k_anonymous(split, self.k, include_label=self.include_label)
-        if self.protection == "dp-pix":
-            return pixelated(split, self.epsilon, rng, self.block, self.pixels, high=1.0)
-        return private(
-            split,
-            self.epsilon,
-            rng,
-            mechanism=self.protection,
-            bounds=self.bounds,
-            k=self.k,
-            told=self.told,
-            include_label=self.include_label,
-        )
+    def published(
+        self, pictures: Pictures, moved: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]
+    ) -> Split:
+        """The protected records: ids, owners and all other columns as they were.
+
+        Args:
+            pictures: The originals.
+            moved: Where their pixels should go, from 0 to 1; kept within the budget here,
+                whatever the method did.
+        """
+        span = pictures.high - pictures.low
+        budget = Budget(self.norm, self.epsilon * span, pictures.low, pictures.high)
+        target = np.asarray(moved, np.float64) * span + pictures.low
+        kept = budget.kept(pictures.raw, target)
+        split = pictures.split
+        column = pa.FixedSizeListArray.from_arrays(pa.array(kept.reshape(-1)), kept.shape[1])
+        place = split.records.column_names.index("features")
+        records = split.records.set_column(place, "features", column)
+        changed = Split(split.name, records, split.ids, split.owners, split.canaries, split.shared)
+        return with_origins(changed, [(digest,) for digest in split.digests])
+
+    def pictures(self, split: Split) -> Pictures:
+        """The pictures of `split`, checked against the range of a pixel."""
+        return pictures_of(split, self.pixels)
+
+
+def inside(change: Float[Tensor, "n d"], norm: str, epsilon: float) -> Float[Tensor, "n d"]:
+    """The nearest change of a norm of at most epsilon."""
+    if norm == "linf":
+        return change.clamp(-epsilon, epsilon)
+    length = change.norm(dim=1, keepdim=True)
+    return change * (epsilon / length.clamp_min(1e-12)).clamp_max(1.0)
+
+
+def steepest(gradient: Float[Tensor, "n d"], norm: str) -> Float[Tensor, "n d"]:
+    """The direction of norm 1 in which a linear function grows most; 0 where it does not grow."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-30)
+
+
+def check_above_zero(name: str, value: float) -> None:
+    """Refuse what is not above 0 and finite."""
+    if not 0 < value < np.inf:
+        raise EngramError(f"{name} is {value}, but must be above 0", hint="0.1 is usual")

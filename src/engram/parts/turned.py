@@ -3,7 +3,7 @@
 import torch
 
 from engram.core import Split
-from engram.parts.picture_budget import Pictures
+from engram.parts.protection import Pictures
 
 
 def turned(pictures: Pictures) -> Split:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engram.core import EngramError
 from engram.parts.model_folder import check_safe_weights, read_config
-from engram.parts.picture_budget import Pictures
+from engram.parts.protection import Pictures
 
 CONFIG, READER = "config.json", "preprocessor_config.json"
 MIDDLE = 0.5

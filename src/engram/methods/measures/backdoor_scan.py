@@ -41,7 +41,7 @@ from engram.parts.distillation import before_last
 from engram.parts.labelled import check_labelled_split, features_of, labels_of
 from engram.parts.networks import Network
 from engram.parts.origins import origins_of
-from engram.parts.picture_budget import RANGE
+from engram.parts.protection import RANGE
 from engram.parts.training import check_at_least
 from engram.parts.triggers import Trigger, trigger_of
 from engram.stats import auc

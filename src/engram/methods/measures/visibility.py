@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
-from engram.parts.picture_budget import pictures_of
+from engram.parts.protection import pictures_of
 from engram.stats.intervals import mean_finding
 
 METHOD = "visibility"

@@ -28,7 +28,7 @@ from engram.parts.classifier_training import ClassifierTraining
 from engram.parts.labelled import labels_of
 from engram.parts.networks import Network
 from engram.parts.perturbing import raw
-from engram.parts.picture_budget import Pictures, inside, pictures_of
+from engram.parts.protection import Pictures, inside, pictures_of
 from engram.parts.training import Epochs, Training, check_at_least, check_not_empty, key_of
 
 

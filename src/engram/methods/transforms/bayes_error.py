@@ -35,7 +35,7 @@ from engram.parts.kernel_error import (
     smooth_maximum,
 )
 from engram.parts.perturbing import Surrogate
-from engram.parts.picture_budget import Pictures, check_above_zero, inside, steepest
+from engram.parts.protection import Pictures, check_above_zero, inside, steepest
 from engram.parts.training import check_at_least, check_one_of
 
 Objective = Literal["bayes", "label"]

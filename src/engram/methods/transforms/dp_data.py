@@ -35,7 +35,7 @@ from engram.core import Paper, Run, Split
 from engram.parts.attributes import parsed_bound
 from engram.parts.labelled import check_labelled_split
 from engram.parts.private_data import check_epsilon
-from engram.parts.protection import MECHANISMS, TOLD, Mechanism, Told, private
+from engram.parts.record_protection import MECHANISMS, TOLD, Mechanism, Told, private
 from engram.parts.training import check_at_least, check_one_of
 
 

@@ -21,7 +21,7 @@ from typing import ClassVar
 from engram.core import EngramError, Paper, Run, Split
 from engram.parts.labelled import check_labelled_split
 from engram.parts.private_data import check_epsilon
-from engram.parts.protection import pixelated
+from engram.parts.record_protection import pixelated
 from engram.parts.training import check_at_least
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from engram.core import Paper, Run, Split
 from engram.parts.labelled import labels_of
 from engram.parts.perturbing import Surrogate, answers, perturbed, stepped
-from engram.parts.picture_budget import check_above_zero
+from engram.parts.protection import check_above_zero
 from engram.parts.training import check_at_least, check_one_of
 
 

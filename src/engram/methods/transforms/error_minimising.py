@@ -37,7 +37,7 @@ from engram.parts.perturbing import (
     perturbed,
     stepped,
 )
-from engram.parts.picture_budget import Pictures, check_above_zero
+from engram.parts.protection import Pictures, check_above_zero
 from engram.parts.sub_run import SubRun
 from engram.parts.training import adamw, check_at_least, check_one_of
 

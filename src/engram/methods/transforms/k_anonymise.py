@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from engram.core import EngramError, Paper, Run, Split
 from engram.parts.labelled import check_labelled_split
-from engram.parts.protection import k_anonymous
+from engram.parts.record_protection import k_anonymous
 from engram.parts.training import check_at_least
 
 

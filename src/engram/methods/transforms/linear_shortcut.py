@@ -24,7 +24,7 @@ from torch import nn
 
 from engram.core import Paper, Run, Split
 from engram.parts.perturbing import perturbed
-from engram.parts.picture_budget import Protection, check_above_zero
+from engram.parts.protection import Protection, check_above_zero
 from engram.parts.training import check_at_least
 
 

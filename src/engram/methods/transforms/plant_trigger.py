@@ -22,8 +22,8 @@ import pyarrow as pa
 from engram.core import Paper, Run, Split
 from engram.parts.labelled import check_labelled_split, labels_of
 from engram.parts.origins import with_origins
-from engram.parts.picture_budget import pictures_of
 from engram.parts.poisoning import check_share, poisoned_rows
+from engram.parts.protection import pictures_of
 from engram.parts.soft_labels import refuse_soft_labels
 from engram.parts.training import check_at_least
 from engram.parts.triggers import Trigger, corner

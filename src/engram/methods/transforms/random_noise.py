@@ -18,7 +18,7 @@ import torch
 
 from engram.core import Paper, Run, Split
 from engram.parts.perturbing import noise, perturbed
-from engram.parts.picture_budget import Protection
+from engram.parts.protection import Protection
 from engram.parts.training import check_one_of
 
 

@@ -29,7 +29,7 @@ from engram.parts.clusters import Clusters, approach, kmeans, pull
 from engram.parts.networks import Network
 from engram.parts.noise_generator import NoiseGenerator
 from engram.parts.perturbing import BATCH, Surrogate, frozen, opened_classifier, perturbed
-from engram.parts.picture_budget import Pictures
+from engram.parts.protection import Pictures
 from engram.parts.training import Plan, adamw, check_at_least, check_one_of, learning_rate
 from engram.parts.turned import turned
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engram import catalog, data
 from engram.core import EngramError, Split, check_disjoint
 from engram.parts.origins import ORIGINS, origins_of, with_origins
-from engram.parts.picture_budget import Budget, pictures_of
+from engram.parts.protection import Budget, pictures_of
 from engram.parts.turned import turned
 
 QUICK = {
