@@ -1,5 +1,6 @@
 """What every transform must do."""
 
+import numpy as np
 import pytest
 
 from engram.catalog import entries
@@ -17,6 +18,10 @@ def split(transform, split) -> Split:
         return biographies(World(6), Telling(multi=2), stream(0, "conformance"))
     if not getattr(transform, "columns", ()):
         return split
+    if "features" in transform.columns:
+        rows = stream(0, "conformance").random((len(split), 16)).astype(np.float32)
+        label = np.arange(len(split)) % 3
+        return Split.of("rows", owners=split.owners, features=rows, label=label)
     words = [text.split() for text in split.texts]
     noted = {
         "words": words,

@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engram.core import EngramError, nearest
+from engram.parts.boosting import boosted, boosting_learnt
+from engram.parts.tree_arrays import LEAF, leaves_of, packed
 
 Arrays = Mapping[str, np.ndarray]
 Features = Float[np.ndarray, "n features"]
 Probabilities = Float[np.ndarray, "n classes"]
 BLOCK = 4096
-LEAF = -1
-"""What scikit-learn writes for the children of a leaf."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ def check_arrays(name: str, arrays: Arrays, features: int) -> None:
         _check_trees(name, arrays, features)
     if name == "nearest-neighbours":
         _check_neighbours(name, arrays)
+    if name == "gradient-boosting":
+        begun, trees, scores = int(arrays["begun"][0]), len(arrays["root"]), len(arrays["prior"])
+        if trees % scores or begun % scores or not 0 <= begun <= trees:
+            raise _damaged(name, f"{trees} trees for {scores} scores")
 
 
 def _check_trees(name: str, arrays: Arrays, features: int) -> None:
@@ -217,35 +221,14 @@ def _neighbours(arrays: Arrays, features: Features) -> Probabilities:
 
 def _trees_learnt(estimator: Any) -> dict[str, np.ndarray]:
     trees = [t.tree_ for t in getattr(estimator, "estimators_", [estimator])]
-    root = np.cumsum([0, *[t.node_count for t in trees]])[:-1]
-
-    def moved(name: str) -> np.ndarray:
-        pairs = zip(trees, root, strict=True)
-        parts = [np.where(getattr(t, name) < 0, LEAF, getattr(t, name) + r) for t, r in pairs]
-        return np.concatenate(parts).astype(np.int64)
-
-    return {
-        "root": root.astype(np.int64),
-        "left": moved("children_left"),
-        "right": moved("children_right"),
-        "feature": np.concatenate([t.feature for t in trees]).astype(np.int64),
-        "threshold": np.concatenate([t.threshold for t in trees]),
-        "value": np.concatenate([t.value[:, 0, :] for t in trees]),
-    }
+    return {**packed(trees), "value": np.concatenate([t.value[:, 0, :] for t in trees])}
 
 
 def _trees(arrays: Arrays, features: Features) -> Probabilities:
     """The mean over trees of the class shares in the leaf that a record falls into."""
-    features = features.astype(np.float32)  # scikit-learn compares these with float64 thresholds
-    rows = np.arange(len(features))
     total = np.zeros((len(features), len(arrays["classes"])))
-    for root in arrays["root"]:
-        node = np.full(len(features), root)
-        while (inner := arrays["left"][node] != LEAF).any():
-            at = node[inner]
-            below = features[rows[inner], arrays["feature"][at]] <= arrays["threshold"][at]
-            node[inner] = np.where(below, arrays["left"][at], arrays["right"][at])
-        total += arrays["value"][node]
+    for leaves in leaves_of(arrays, features):
+        total += arrays["value"][leaves]
     return total / total.sum(1, keepdims=True)
 
 
@@ -294,6 +277,21 @@ KINDS: dict[str, Kind] = {
         _trees,
         random=True,
     ),
+    "gradient-boosting": Kind(
+        "sklearn.ensemble:GradientBoostingClassifier",
+        {
+            "n_estimators": 100,
+            "learning_rate": 0.1,
+            "max_depth": 3,
+            "min_samples_leaf": 1,
+            "subsample": 1.0,
+            "max_features": None,
+        },
+        {**TREES, "prior": 1, "begun": 1},
+        boosting_learnt,
+        boosted,
+        random=True,
+    ),
 }
 
 
@@ -318,4 +316,9 @@ SHAPES: dict[str, Callable[[int, int], dict[str, tuple[int | None, ...]]]] = {
     },
     "decision-tree": _tree_shapes,
     "random-forest": _tree_shapes,
+    "gradient-boosting": lambda features, classes: {
+        "value": (None, 1),
+        "prior": (1 if classes == 2 else classes,),
+        "begun": (1,),
+    },
 }

@@ -149,6 +149,7 @@ def labels_of_answers(
     """
     logits = run.logits(target, split)
     known = np.arange(logits.shape[1])
-    if target.family == "estimator":  # its classes may be any whole numbers
-        known = np.asarray(target.model.arrays["classes"]).astype(np.int64)
+    model = getattr(target.model, "deployed", target.model)
+    if hasattr(model, "arrays"):  # an estimator, whose classes may be any whole numbers
+        known = np.asarray(model.arrays["classes"]).astype(np.int64)
     return known[logits.argmax(axis=1)], known

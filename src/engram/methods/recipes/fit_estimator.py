@@ -9,6 +9,7 @@ pickle, and answers with the same probabilities as the estimator that scikit-lea
     nearest-neighbours     share of the k nearest records
     decision-tree          share of the records in a leaf
     random-forest          mean over trees
+    gradient-boosting      sigmoid or softmax of  prior + rate * sum over trees
 
 Differs from the paper: features are float32 before anything is fitted.
 """
@@ -36,8 +37,8 @@ class FitEstimator:
     family: ClassVar[str] = "estimator"
 
     estimator: str = "logistic-regression"
-    """logistic-regression, gaussian-naive-bayes, nearest-neighbours, decision-tree or
-    random-forest."""
+    """logistic-regression, gaussian-naive-bayes, nearest-neighbours, decision-tree, random-forest
+    or gradient-boosting."""
     parameters: tuple[str, ...] = ()
     """What to set, as scikit-learn calls it: `C=0.1`, `n_neighbors=1`, `max_depth=4`."""
 
