@@ -27,6 +27,10 @@ PROMISES = {
     "approximate": "The model's weights were changed until the questions below could no longer "
     "tell that it had seen these records. That is evidence, not a guarantee: somebody may find a "
     "question that still tells.",
+    "protection": "What the model learnt from these records themselves was thrown away and learnt "
+    "again without them. It began from a model that had seen them in a protected form alone, made "
+    "alike to others or put under noise, and what is left of them is what that protection lets "
+    "through. This is a guarantee, but not that nothing is left.",
     "suppression": "The model was kept from talking about these records; what it learnt from them "
     "is still in it. This is not forgetting.",
 }
@@ -68,7 +72,7 @@ def certificate(
         story: The evidence: `run.json` of the request.
         entry: Number and hash of the ledger's entry, and the one before it.
         facts: What the entry says.
-        promise: "exact", "approximate" or "suppression".
+        promise: "exact", "protection", "approximate" or "suppression".
     """
     rows = {row["name"]: row["cells"] for row in story["comparison"]["rows"]}
     checks = [

@@ -38,7 +38,7 @@ class EupgRedo:
         year=2025,
         url="https://arxiv.org/abs/2507.04771",
     )
-    promise: ClassVar[str] = "k-anonymity or epsilon"
+    promise: ClassVar[str] = "protection"
     families: ClassVar[frozenset[str]] = frozenset({"protected-classifier", "protected-estimator"})
 
     def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:
