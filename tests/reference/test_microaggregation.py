@@ -68,10 +68,9 @@ def test_agrees_with_the_slow_way(n, k, d):
 def test_ties_go_to_the_first():
     """A grid has many; the first farthest and the first nearest are taken."""
     points = np.array([[x, y] for x in range(6) for y in range(6)], float)
-    found = as_sets(mdav(points, 4))
-    assert found == slow_mdav(points, 4)
-    assert found == as_sets(mdav(points, 4))
-    assert found[0] == {0, 1, 6, 2}  # the corner, its neighbours, and of 2 and 12 the first
+    found = as_sets(mdav(points, 2))
+    assert found == slow_mdav(points, 2)
+    assert found[0] == {0, 1}  # the first corner, and of its neighbours 1 and 6 the first
 
 
 TABLES = arrays(
@@ -93,7 +92,8 @@ def test_every_group_has_k_and_no_second_one_could_be_cut_off(points, k):
     assert k <= sizes[-1] < 2 * k
     assert sizes_of_equals(centroids(points, mdav(points, k))).min() >= k
     lines = np.bincount(insensitive_mdav(points, np.full(points.shape[1], -3.0), k))
-    assert ((lines == k).sum() >= len(lines) - 1) and k <= lines.max() < 2 * k
+    assert (lines == k).sum() >= len(lines) - 1
+    assert k <= lines.max() < 2 * k
 
 
 @given(TABLES, st.integers(1, 9), st.data())
