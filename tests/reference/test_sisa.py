@@ -157,7 +157,7 @@ def _softmax(logits):
 
 
 @given(st.sets(st.integers(3, 39), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 3))
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_what_is_deleted_was_never_seen(tmp_path_factory, rows, shards, slices):
     """Bit for bit the model of the same recipe and seed where the records never were."""
     folder = tmp_path_factory.mktemp("sisa")

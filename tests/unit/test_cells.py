@@ -265,3 +265,9 @@ def test_refuses_layouts_that_are_none(fields, said):
     given = {"architecture": "cells:darts-v2", "shape": (1, 8, 8), "classes": 2, **fields}
     with pytest.raises(EngramError, match=said):
         Layout(**given)
+
+
+def test_refuses_to_halve_an_image_to_one_pixel():
+    with pytest.raises(EngramError, match="3 cells leave one pixel of an image of 4 x 3"):
+        network(PLAIN, layers=3, shape=(1, 4, 3))
+    assert network(PLAIN, layers=3, shape=(1, 5, 3))(torch.zeros(2, 15)).shape == (2, 3)

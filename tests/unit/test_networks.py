@@ -197,3 +197,19 @@ def test_it_is_opened_with_its_builder_or_by_an_entry_point(own, tmp_path, monke
 def test_modules_that_do_not_fit(module, name, shape, classes, what):
     with pytest.raises(EngramError, match=what):
         wrapped(module, name, shape, classes)
+
+
+def test_a_named_module_is_trained_like_any_other(run, monkeypatch):
+    from engram.methods.recipes.train_classifier import TrainClassifier
+
+    _, split = images()
+    recipe = TrainClassifier(architecture="module:own-net", epochs=2)
+    with pytest.raises(EngramError, match="whose code is not here"):
+        recipe(split, run)
+    named = EntryPoint("own-net", "nowhere:made", "engram.architectures")
+    monkeypatch.setattr(EntryPoint, "load", lambda self: lambda layout: Own())
+    monkeypatch.setattr("engram.parts.networks.entry_points", lambda group: [named])
+    draft = recipe(split, run)
+    assert (draft.model.layout.shape, draft.model.layout.colours_last) == ((3, 5, 4), True)
+    assert draft.trace[-1]["epoch"] == 2
+    assert np.isfinite(FAMILY.losses(draft.model, split)).all()

@@ -9,11 +9,14 @@ from engram.core.split import Split
 from engram.data.sources import Source, check_options, parted, whole
 from engram.parts.biographies import PARTS, Telling, World, biographies, mixed, questions
 from engram.parts.letters import letters
+from engram.parts.planted_graph import planted_graph
 
 PREFIX = "demo:"
 LETTERS = "demo:letters"
 BIOGRAPHIES = "demo:biographies"
 QUESTIONS = "demo:biography-questions"
+GRAPH = "demo:graph"
+NODES = 2800
 COUNT = 1000
 WORLD = ("n", "seed", "fields", "names", "values", "wordings")
 """Options that say who there is."""
@@ -85,8 +88,20 @@ def _people(base: str, options: Mapping[str, str]) -> Split:
     return biographies(world, telling, stream(_seed(base, options), "demo", "biographies"))
 
 
-def _count(base: str, options: Mapping[str, str]) -> int:
-    return whole(base, "n", options.get("n", str(COUNT)), 1, 100_000)
+def _graph(options: Mapping[str, str]) -> Split:
+    """Communities with a block for every class."""
+    check_options(GRAPH, options, ("n", "seed", "communities", "classes", "features", "noise"))
+    sizes = {
+        name: whole(GRAPH, name, options.get(name, usual), 1, 10_000)
+        for name, usual in (("communities", "40"), ("classes", "7"), ("features", "32"))
+    }
+    noise = float(whole(GRAPH, "noise", options.get("noise", "3"), 0, 1000))
+    n, rng = _count(GRAPH, options, NODES), stream(_seed(GRAPH, options), "demo", "graph")
+    return planted_graph(n, rng, **sizes, noise=noise)
+
+
+def _count(base: str, options: Mapping[str, str], usual: int = COUNT) -> int:
+    return whole(base, "n", options.get("n", str(usual)), 1, 100_000)
 
 
 def _seed(base: str, options: Mapping[str, str]) -> int:
@@ -106,7 +121,12 @@ def _share(base: str, name: str, options: Mapping[str, str], usual: float) -> fl
     return float(text)
 
 
-MADE = {"letters": _letters, "biographies": _biographies, "biography-questions": _questions}
+MADE = {
+    "letters": _letters,
+    "biographies": _biographies,
+    "biography-questions": _questions,
+    "graph": _graph,
+}
 
 
 def demos() -> tuple[Source, ...]:
@@ -117,8 +137,13 @@ def demos() -> tuple[Source, ...]:
         f"{', '.join(TELLING)}; mix, share)"
     )
     asked = f"questions about the same people (n={COUNT}, {', '.join(WORLD[1:])}; part, share)"
+    nodes = (
+        f"a graph of communities with a block for every class (n={NODES}, seed, communities, "
+        "classes, features, noise)"
+    )
     return (
         Source(LETTERS, about, "demo"),
         Source(BIOGRAPHIES, people, "demo"),
         Source(QUESTIONS, asked, "demo"),
+        Source(GRAPH, nodes, "demo"),
     )

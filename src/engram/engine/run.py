@@ -116,7 +116,10 @@ class EngineRun:
         if (split.fingerprint, kind) in self._answers:
             return self._answers[split.fingerprint, kind][1]
         others = [known for (_, found), known in self._answers.items() if found == kind]
+        context = getattr(families.find(target.family), "context", frozenset())
         for asked, answer in others:
+            if not same_context(asked, split, context):
+                continue
             rows = asked.ids.places(split.ids)
             if rows is not None and asked.digests.take(rows) == split.digests:
                 if isinstance(answer, TokenSignals):
@@ -309,6 +312,13 @@ class EngineRun:
     def progress(self, done: int, total: int, what: str) -> None:
         """Tell whoever watches."""
         self.watch(done, total, what)
+
+
+def same_context(one: Split, other: Split, names: frozenset[str]) -> bool:
+    """Whether both splits carry the same arrays of these names beside their records."""
+    return one.shared is other.shared or all(
+        np.array_equal(one.shared.get(name, ()), other.shared.get(name, ())) for name in names
+    )
 
 
 def _place(where: str) -> str:

@@ -187,7 +187,8 @@ def edit(
         method=catalog.name_of(method),
         kind="edits",
         config={
-            **asdict(method),
+            # A method may say of itself only what may be written down: not what it deletes.
+            **(method.told() if hasattr(method, "told") else asdict(method)),
             "keep": keep.fingerprint,
             "forget": forget.fingerprint if forget else "",
         },

@@ -229,10 +229,17 @@ def resnet(layout: Layout) -> nn.Module:
 
 def cells(layout: Layout) -> nn.Module:
     """Searched cells one after another (Liu, Simonyan and Yang, 2019), as the name says."""
-    from engram.parts.cells.network import CellNetwork
+    from engram.parts.cells.network import CellNetwork, reductions
 
+    channels, *sides = layout.shape
+    times = len(reductions(layout.layers))
+    if prod(-(-side // 2**times) for side in sides) < 2:
+        raise EngramError(
+            f"{layout.layers} cells leave one pixel of an image of {sides[0]} x {sides[1]}, which "
+            "normalisation then makes 0",
+            hint="use fewer --layers: cells halve an image at one and two thirds of them",
+        )
     genotype = genotype_of(layout.architecture.removeprefix(CELLS))
-    channels = layout.shape[0]
     return CellNetwork(genotype, channels, layout.classes, layout.width, layout.layers)
 
 

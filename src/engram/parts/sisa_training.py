@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from engram.core import EngramError, Run, Split
 from engram.parts.classifier_training import ClassifierTraining, Trace
@@ -170,7 +171,7 @@ class Finished:
     path: Path
     key: str
 
-    def save(self, network: Network, trace: Trace) -> None:
+    def save(self, network: nn.Module, trace: Trace) -> None:
         """Write weights and trace; the file is whole, or not there."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
@@ -178,7 +179,7 @@ class Finished:
         save_file(tensors, part, metadata={"key": self.key, "trace": json.dumps(trace)})
         part.replace(self.path)
 
-    def restore(self, network: Network) -> Trace | None:
+    def restore(self, network: nn.Module) -> Trace | None:
         """Put the weights back and return the trace; None where there is no such stage."""
         if not self.path.is_file():
             return None

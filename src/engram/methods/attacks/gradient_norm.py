@@ -9,7 +9,8 @@ on the record has little left to change for it.
 The loss of a text is the mean over its tokens; that of a masked language model the mean over
 tokens hidden by `draws` random masks, which depend on the seed and the text alone.
 
-Differs from the paper: 1. Besides causal language models it takes masked ones and classifiers.
+Differs from the paper: 1. Besides causal language models it takes masked ones and classifiers
+(of arrays, and of the nodes of a graph).
 2. The gradient is taken by the weights alone, not by the input's embeddings too. 3. Texts longer
 than the context are read in pieces, as in training.
 """
@@ -43,7 +44,9 @@ class GradientNorm:
     )
     needs: ClassVar[frozenset[str]] = frozenset({"losses"})
     access: ClassVar[Access] = "weights"
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier", "masked-lm"})
+    families: ClassVar[frozenset[str]] = frozenset(
+        {"causal-lm", "classifier", "graph-nodes", "masked-lm"}
+    )
 
     order: Literal["1", "2", "inf"] = "2"
     """Of the norm: sum of magnitudes, Euclidean length, or largest magnitude."""
@@ -135,8 +138,12 @@ class GradientNorm:
         return np.concatenate(found)
 
     def _losses(self, target: Target, split: Split, run: Run) -> Iterator[Any]:
-        """The mean loss of one text after another, with its graph."""
+        """The mean loss of one text or node after another, with its graph."""
         family: Any = families.find(target.family)
+        if target.family == "graph-nodes":
+            examples = family.examples(target.model, split)
+            yield from (examples.nll(np.array([row])).sum() for row in range(len(split)))
+            return
         for row in range(len(split)):
             run.progress(row, len(split), "gradients")
             record = split.take([row])

@@ -101,9 +101,11 @@ class LabelOnly:
             noise = run.stream("label-only", record).normal(size=(each, width))
             noisy[row] = features[row] + strength * spread * noise
         values = pa.FixedSizeListArray.from_arrays(pa.array(noisy.reshape(-1)), width)
-        label = np.repeat(labels_of(split), each)
         ids = tuple(f"{record}~l{k}" for record in split.ids for k in range(each))
-        return Split(f"{split.name}-noisy", pa.table({"features": values, "label": label}), ids)
+        copied = split.records.take(pa.array(np.repeat(np.arange(n), each)))
+        place = copied.column_names.index("features")
+        copied = copied.set_column(place, "features", values)
+        return Split(f"{split.name}-noisy", copied, ids, shared=split.shared)
 
     def _spread(self, target: Target, split: Split, run: Run) -> Float[np.ndarray, " features"]:
         """The standard deviation of each feature; 1 where a single record tells nothing."""

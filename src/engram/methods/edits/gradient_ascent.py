@@ -37,7 +37,7 @@ class GradientAscent:
         url="https://arxiv.org/abs/2210.01504",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     steps: int = 80

@@ -59,7 +59,7 @@ class GradientDifference:
         url="https://arxiv.org/abs/2203.12817",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     steps: int = 80

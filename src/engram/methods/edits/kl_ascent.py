@@ -40,7 +40,7 @@ class KlAscent:
         url="https://arxiv.org/abs/2401.06121",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     steps: int = 80

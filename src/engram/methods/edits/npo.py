@@ -42,7 +42,7 @@ class Npo:
         url="https://arxiv.org/abs/2404.05868",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     beta: float = 0.1

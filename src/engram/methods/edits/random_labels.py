@@ -57,7 +57,7 @@ class RandomLabels:
         year=2024,
         url="https://arxiv.org/abs/2409.02228",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier", "graph-nodes"})
 
     steps: int = 80
     """Steps in all."""
@@ -110,7 +110,7 @@ class RandomLabels:
         self, examples: Any, family: str, rng: np.random.Generator
     ) -> Int[np.ndarray, " predictions"]:
         total = int(examples.counts.sum())
-        if family == "classifier":
+        if family in ("classifier", "graph-nodes"):
             return rng.integers(examples.answers, size=total)
         rows = np.arange(len(examples.counts))
         labels = [examples.padded(rows[i : i + 1])[1][0] for i in rows]

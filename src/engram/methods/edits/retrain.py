@@ -31,7 +31,15 @@ class Retrain:
     )
     promise: ClassVar[str] = "exact"
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "estimator", "masked-lm", "sharded-classifier"}
+        {
+            "causal-lm",
+            "classifier",
+            "estimator",
+            "graph-nodes",
+            "masked-lm",
+            "sharded-classifier",
+            "sharded-graph",
+        }
     )
 
     def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:

@@ -38,7 +38,7 @@ class Satimp:
         url="https://arxiv.org/abs/2505.11953",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     beta1: float = 1.0

@@ -38,7 +38,7 @@ class Simnpo:
         url="https://arxiv.org/abs/2410.07163",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     beta: float = 2.5

@@ -46,7 +46,7 @@ class TaskVector:
         year=2023,
         url="https://arxiv.org/abs/2212.04089",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier", "graph-nodes"})
 
     scaling: float = 8.0
     """Alpha: the most times that the vector is subtracted."""

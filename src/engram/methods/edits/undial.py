@@ -42,7 +42,7 @@ class Undial:
         url="https://arxiv.org/abs/2402.10052",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     beta: float = 10.0

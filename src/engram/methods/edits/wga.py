@@ -36,7 +36,7 @@ class Wga:
         url="https://arxiv.org/abs/2502.19301",
     )
     families: ClassVar[frozenset[str]] = frozenset(
-        {"causal-lm", "classifier", "vision-language-lm"}
+        {"causal-lm", "classifier", "graph-nodes", "vision-language-lm"}
     )
 
     beta: float = 1.0

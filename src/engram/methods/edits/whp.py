@@ -42,7 +42,7 @@ class Whp:
         year=2023,
         url="https://arxiv.org/abs/2310.02238",
     )
-    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier"})
+    families: ClassVar[frozenset[str]] = frozenset({"causal-lm", "classifier", "graph-nodes"})
 
     alpha: float = 5.0
     """How many times what the reinforced model says more loudly is taken out."""
