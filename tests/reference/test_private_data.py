@@ -112,17 +112,17 @@ def test_clipping_counts_what_it_changes(column):
 def test_mosaics():
     """Without noise a square is its mean; the noise is 3 * 16 * 255 / (4 * 4 * 2)."""
     image = np.arange(16.0).reshape(1, 4, 4, 1)
-    quiet = dp_pix(image, 2, 1, 1e12, 255, stream(0))[0, :, :, 0]
+    quiet = dp_pix(image, 2, 1, 1e12, 255.0, stream(0))[0, :, :, 0]
     np.testing.assert_allclose(quiet[:2, :2], np.full((2, 2), 2.5))
     np.testing.assert_allclose(quiet[2:, 2:], np.full((2, 2), 12.5))
-    noise = dp_pix(np.zeros((3000, 8, 8, 3)), 4, 16, 2.0, 255, stream(1))
+    noise = dp_pix(np.zeros((3000, 8, 8, 3)), 4, 16, 2.0, 255.0, stream(1))
     assert np.abs(noise).mean() == pytest.approx(3 * 16 * 255 / 32, rel=0.05)
     assert np.ptp(noise[0, :4, :4, 0]) == 0
 
 
 def test_mistakes_are_told():
     with pytest.raises(EngramError, match="do not divide images of 8 x 8"):
-        dp_pix(np.zeros((1, 8, 8, 1)), 3, 16, 1.0, 1, stream(0))
+        dp_pix(np.zeros((1, 8, 8, 1)), 3, 16, 1.0, 1.0, stream(0))
     with pytest.raises(EngramError, match="epsilon is 0"):
         Account().spent("a", 0.0)
     with pytest.raises(EngramError, match="bounds of attribute 1 are 3 and 3"):

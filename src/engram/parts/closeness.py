@@ -18,8 +18,8 @@ def moved_earth(
     if m < 2:
         return np.zeros(difference.shape[:-1])
     if ordered:
-        return np.abs(np.cumsum(difference, -1)).sum(-1) / (m - 1)
-    return np.abs(difference).sum(-1) / 2
+        return np.asarray(np.abs(np.cumsum(difference, -1)).sum(-1) / (m - 1))
+    return np.asarray(np.abs(difference).sum(-1) / 2)
 
 
 def distances_to_table(
