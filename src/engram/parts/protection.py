@@ -66,7 +66,10 @@ class Budget:
             return self._within_ball(original, start, change)
         lower = np.maximum(start - self.epsilon, self.low)
         upper = np.minimum(start + self.epsilon, self.high)
-        return _rounded(np.clip(start + change, lower, upper), lower, upper)
+        found = _rounded(np.clip(start + change, lower, upper), lower, upper)
+        # `start + epsilon` was itself rounded; the difference of two float32 numbers is not.
+        over = np.abs(found.astype(np.float64) - start) > self.epsilon
+        return np.where(over, np.nextafter(found, original), found)
 
     def _within_ball(
         self,
