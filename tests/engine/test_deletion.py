@@ -277,4 +277,4 @@ def test_auto_falls_back_to_retraining(answered, monkeypatch):
 def test_a_policy_without_auto_is_refused(answered, refused):
     root, target, *_ = answered
     said = refused("forget", target.folder, "--policy", "p.toml", "--store", root)
-    assert "--method is gradient-difference" in said
+    assert "--method is not auto" in said
