@@ -128,23 +128,38 @@ def pictures(n=40, seed=0):
     return Split.of("pictures", features=raw.astype(np.float32), label=labels, shared=shared)
 
 
-def test_without_defences_it_is_plain_training(run, tmp_path):
+def test_without_defences_it_is_plain_training_with_one_spread_of_pixels(run, tmp_path):
+    """Where every pixel spreads alike, it is plain training to the last step."""
     settings = {"width": 8, "epochs": 3, "layers": 1}
-    split = pictures()
+    rng = np.random.default_rng(3)
+    raw = np.stack([rng.permutation(40) / 40 for _ in range(16)], 1).astype(np.float32)
+    split = Split.of("even", features=raw, label=rng.integers(0, 2, 40))
     plain = TrainClassifier(**settings)(split, run).model
     robust = RobustClassifier(**settings, augment=())(split, type(run)(tmp_path / "other")).model
     for name, value in plain.model.state_dict().items():
         other = robust.model.state_dict()[name]
-        np.testing.assert_allclose(other.numpy(), value.numpy(), atol=1e-5)
+        np.testing.assert_allclose(other.numpy(), value.numpy(), atol=1e-4)
+
+
+def test_alterations_of_pixels_that_are_even_do_no_harm(run):
+    """An edge that is nearly always black must not become enormous once it flickers."""
+    split = pictures(120)
+    raw = split.matrix("features").copy()
+    raw[:, :8] = np.where(np.random.default_rng(0).random((120, 8)) < 0.01, 0.01, 0.0)
+    split = Split.of("edge", features=raw, label=split.matrix("label"), shared=dict(split.shared))
+    recipe = RobustClassifier(width=8, layers=1, epochs=15, augment=("noise",), learning_rate=1e-2)
+    network = recipe(split, run).model.model
+    right = network(torch.from_numpy(raw)).argmax(1).numpy() == split.matrix("label")
+    assert right.mean() > 0.95
 
 
 def test_adversarial_training_bears_what_it_was_trained_against(run, tmp_path):
-    """One pixel tells the class clearly but by little, fifteen tell it together by more."""
+    """Twelve pixels tell the class clearly but by little, four by more, though not always."""
     rng = np.random.default_rng(2)
     labels = np.arange(200) % 2
     sign = (2 * labels - 1)[:, None]
-    weak = 0.5 + sign * 0.02
-    strong = 0.5 + sign * 0.2 + 0.15 * rng.normal(size=(200, 15))
+    weak = 0.5 + sign * 0.05 + 0.01 * rng.normal(size=(200, 12))
+    strong = 0.5 + sign * 0.25 + 0.2 * rng.normal(size=(200, 4))
     raw = np.clip(np.hstack([weak, strong]), 0, 1).astype(np.float32)
     split = Split.of("two", features=raw, label=labels)
     settings = {"width": 8, "layers": 1, "epochs": 10, "learning_rate": 1e-2, "augment": ()}
@@ -160,8 +175,8 @@ def test_adversarial_training_bears_what_it_was_trained_against(run, tmp_path):
         images = torch.from_numpy(raw)
         moved = worst(losses, images, torch.zeros_like(images), 0.1, 10)
         right[radius] = float((network(moved).argmax(1) == goal).float().mean())
-    assert right[0.1] > 0.9
-    assert right[0.1] > right[0.0] + 0.05
+    assert right[0.1] > 0.85
+    assert right[0.1] > right[0.0] + 0.1
 
 
 def test_unknown_alterations_are_refused():

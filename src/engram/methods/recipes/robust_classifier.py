@@ -11,6 +11,7 @@ steps from a random start. With `adversarial` 0 there is none; without `augment`
 
 Differs from the paper: 1. Radii are in ranges of a pixel, like those of protections. 2. Small
 networks, AdamW, and few inner steps (its 7 are the default). 3. The alterations T are not in it.
+4. Pixels are standardised by a mean each and one spread.
 """
 
 from collections.abc import Callable
@@ -69,6 +70,8 @@ class RobustClassifier(ClassifierTraining):
         model = ClassifierModel(self.start(split, run))
         network = model.model
         pictures = pictures_of(split, self.pixels)
+        # One spread for all pixels: by their own, alterations of the even edge would be enormous.
+        network.scale.fill_(max(float(pictures.raw.std()), 1e-6))
         examples = FAMILY.examples(model, split)
         check_not_empty(examples, split.name)
         batches = Epochs(examples, self.batch_size, run)
