@@ -264,8 +264,8 @@ and 64 questions 0.84 for residence, 0.80 to 0.92 for parity and copy, and 0.47 
 
 Three seeds, 0 to 2, were planned and run first; the range was then 0.521 [0.395, 0.647], undecided.
 With seeds 3 and 4 it was 0.520 [0.469, 0.571]; but they had been added after looking, and seed 0
-had chosen the tasks. So five seeds that nothing had been looked at with, 5 to 9, were run in their
-place, and they alone stand here. None of them was left out.
+had chosen the tasks. So seeds that nothing had been looked at with take their place: 5 to 9 are
+planned, those above have been run, and they alone stand here. None of them was left out.
 
 The control of the probes is a mean over tasks. Task by task it does not always help: of random
 weights, probes read majority as well as of any model, and bins to 0.94 or better.

@@ -29,9 +29,11 @@ CHEAP = {
     "label-only": {},
     "likelihood-ratio": {"draws": 5},
     "samia": {"samples": 1, "words": 12},
+    "node-membership": {"shadows": 2},
 }
 """Settings that make an attack quick; they do not bear on false alarms."""
 REFERENCE = "reference"
+OF_NODES = {"node-membership"}
 OFFERED = {family: families.find(family).answers for family in FAMILIES}
 SELF_PROMPT = {"prompt_count": 12, "length": 24, "epochs": 1, "paraphrases": 2}
 
@@ -155,6 +157,19 @@ def test_estimator(name, trees):
     assert alarms(name, *trees) <= MOST_ALARMS
 
 
+def test_nodes(tmp_path_factory):
+    """A graph network that learnt other nodes of the graph than those that are asked about."""
+    pytest.importorskip("torch_geometric")
+    run = EngineRun(root=tmp_path_factory.mktemp("nodes") / "runs")
+    graph = data.read("demo:graph?n=240")
+    order = stream(3, "nodes").permutation(len(graph))
+    recipe = method("recipes", "train-graph-nodes", epochs=30)
+    target = train(recipe, graph.take(order[:90], "learnt"), run, source="", holdout=0.25)
+    for name in OF_NODES:
+        assert alarms(name, target, graph.take(order[90:], "pool"), run.root, run) <= MOST_ALARMS
+
+
 def test_every_attack_is_in_one_of_these_tests():
     tested = {name for family, offered in OFFERED.items() for name in cases(family, offered)}
+    tested |= OF_NODES
     assert tested == {n for n, e in entries("attacks").items() if e.address.startswith("engram.")}

@@ -217,6 +217,8 @@ EXPECTED = {
     "mts-dialog": (1201, None), "penn-treebank?part=test": (753, None),
     "tiny-shakespeare?group=1": (7222, None), "tofu": (4000, None),
     "ud-english-ewt": (12544, None), "ud-english-ewt?part=dev": (2001, None),
+    "cora": (2708, (1433,)), "pubmed-structure": (19717, (20,)),
+    "dblp-reliant-small": (39424, (20,)),
 }  # fmt: skip
 
 
@@ -231,6 +233,9 @@ def test_the_real_sets(source, data: Path):
         matrix = split.matrix()
         assert matrix.shape[1:] == shape
         assert np.isfinite(matrix).all()
+        if "edges" in split.shared:
+            assert split.shared["edges"].max() < len(split)
+            assert len(split.shared["node_features"]) == len(split)
         if "image_shape" in split.shared:
             assert matrix.min() >= 0
             assert matrix.max() <= 1

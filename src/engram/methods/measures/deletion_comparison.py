@@ -1,4 +1,4 @@
-"""Does the comparison of a model before and after a deletion give away what was deleted?
+"""Whether comparing a model before and after a deletion gives away what was deleted.
 
 Whoever keeps the model of yesterday can ask it and that of today the same question. For a record
 that was deleted in between, the answers differ more than for others: a deletion may tell more about
