@@ -161,7 +161,7 @@ def test_nodes(tmp_path_factory):
     """A graph network that learnt other nodes of the graph than those that are asked about."""
     pytest.importorskip("torch_geometric")
     run = EngineRun(root=tmp_path_factory.mktemp("nodes") / "runs")
-    graph = data.read("demo:graph?n=240")
+    graph = data.read("demo:graph?n=240&communities=4")
     order = stream(3, "nodes").permutation(len(graph))
     recipe = method("recipes", "train-graph-nodes", epochs=30)
     target = train(recipe, graph.take(order[:90], "learnt"), run, source="", holdout=0.25)
