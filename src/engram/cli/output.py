@@ -115,9 +115,10 @@ def number(finding: Mapping[str, Any]) -> str:
     """A finding as one line."""
     unit = f" {finding['unit']}" if finding.get("unit") else ""
     split = f" on {finding['split']}" if finding.get("split") else ""
+    method = f"{finding['method']}: " if finding["method"] else ""
     if finding["value"] is None:
-        return f"{finding['method']}: {finding['name']}{split}: {finding['note']}"
+        return f"{method}{finding['name']}{split}: {finding['note']}"
     return (
-        f"{finding['method']}: {finding['name']}{split} {finding['value']:.4g} "
+        f"{method}{finding['name']}{split} {finding['value']:.4g} "
         f"[{finding['low']:.4g}, {finding['high']:.4g}]{unit} (n={finding['n']:,})"
     )
