@@ -17,7 +17,7 @@ from engram.engine import EngineRun, known_records, load, to_forget
 from engram.engine import forget as run_forget
 from engram.engine.answer_logs import judge_logs
 from engram.engine.auto_forget import CHANCE, HELD_OUT, KEPT, Attempt, choose_unlearner
-from engram.engine.forget import retrain_without
+from engram.engine.forget import Forgotten, retrain_without
 from engram.engine.forget_compare import compare_unlearners
 from engram.engine.forget_evidence import suits_residual
 from engram.engine.prepared import answering, suited
@@ -73,20 +73,9 @@ def forget(args: list[str]) -> int:
         return 0
     if options.logs or options.retrained_logs:
         return _judge_logs(options)
-    if not options.target:
-        raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
+    _check(options)
     automatic = options.method == "auto"
-    if options.policy is not None and not automatic:
-        raise EngramError(
-            f"--policy is given, but --method is {options.method or 'not auto'}",
-            hint="a policy chooses between methods: --method auto",
-        )
     limits = read_policy(options.policy) if options.policy else FORGETTING
-    if options.compare and options.method:
-        raise EngramError(
-            f"--compare and --method {options.method} are both given",
-            hint="--compare tries several methods; ask for one of them afterwards",
-        )
     run = make_run(options)
     target = load(options.target, run.device)
     name = options.method or answering(target) or USUAL
@@ -120,6 +109,28 @@ def forget(args: list[str]) -> int:
         by=options.requested_by,
         branch=options.branch,
     )
+    _tell(done, attempts, options.json)
+    return 0
+
+
+def _check(options: ForgetOptions) -> None:
+    """Refuse options that do not go together."""
+    if not options.target:
+        raise EngramError("TARGET is missing", hint="engram forget runs/... --owner ID")
+    if options.policy is not None and options.method != "auto":
+        raise EngramError(
+            f"--policy is given, but --method is {options.method or 'not auto'}",
+            hint="a policy chooses between methods: --method auto",
+        )
+    if options.compare and options.method:
+        raise EngramError(
+            f"--compare and --method {options.method} are both given",
+            hint="--compare tries several methods; ask for one of them afterwards",
+        )
+
+
+def _tell(done: Forgotten, attempts: Sequence[Attempt], as_json: bool) -> None:
+    """Say what came of a request, and where everything is."""
     tell(
         {
             "target": str(done.target.folder),
@@ -140,9 +151,8 @@ def forget(args: list[str]) -> int:
             f"report: {done.story.folder / 'report.html'}",
             f"certificate: {done.certificate} (entry {done.entry.number} of the deletion ledger)",
         ],
-        options.json,
+        as_json,
     )
-    return 0
 
 
 def _compare(

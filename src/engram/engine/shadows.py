@@ -1,6 +1,6 @@
 """Shadow models: the target's own recipe, on random shares of the records that are asked about."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -10,6 +10,7 @@ from engram import catalog, families
 from engram.core import EngramError, Shadows, Split, Target, seed_of
 from engram.engine.executor import Fit
 from engram.engine.run import EngineRun
+from engram.parts.own_settings import as_fields
 from engram.parts.partition import choose
 
 
@@ -29,11 +30,7 @@ def own_recipe(target: Target, hint: str) -> Any:
             f"target {target.name!r} does not carry the recipe that made it", hint=hint
         )
     config = {**lineage.config, **({"base": lineage.base} if lineage.base else {})}
-    return catalog.find("recipes", lineage.method).load()(**_tuples(config))
-
-
-def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    return catalog.find("recipes", lineage.method).load()(**as_fields(config))
 
 
 def shadows(run: EngineRun, target: Target, split: Split, count: int, share: float) -> Shadows:

@@ -7,12 +7,12 @@ result of the long one each time, with a new optimiser, and with streams that de
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from engram.core import EngramError, Run, Split, Target
+from engram.core import EngramError, Run, Split
 from engram.parts.boosting import continued
 from engram.parts.classifier_training import ClassifierTraining, Trace, check_some
 from engram.parts.estimators import fitted
@@ -146,19 +146,3 @@ def random_state(seed: int, purpose: str) -> int:
     from engram.core import stream
 
     return int(stream(seed, purpose).integers(2**31))
-
-
-def made_by(target: Target, kind: type[Any]) -> tuple[Any, int]:
-    """How the target was trained, as an instance of `kind`, and from which seed.
-
-    Raises:
-        EngramError: The target does not say.
-    """
-    lineage = target.lineage.recipe()
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in lineage.config.items()}
-    if lineage.kind != "recipes" or set(config) != {f.name for f in fields(kind)}:
-        raise EngramError(
-            f"target {target.name!r} does not carry the recipe that trained it",
-            hint="train it with `engram train eupg` or `engram train eupg-boosting`",
-        )
-    return kind(**config), lineage.seed

@@ -23,8 +23,9 @@ from engram.core.ledger import pseudonym
 from engram.families.classifier import ClassifierModel
 from engram.families.estimator import EstimatorModel
 from engram.families.protected_estimator import FAMILY as TREES
+from engram.parts.own_settings import made_by
 from engram.parts.protected_models import ProtectedModel
-from engram.parts.protected_training import ProtectedBoosting, ProtectedTraining, made_by
+from engram.parts.protected_training import ProtectedBoosting, ProtectedTraining
 from engram.parts.unlearning import check_forget
 
 
@@ -52,7 +53,7 @@ class EupgRedo:
         check_not_forgotten(target, keep)
         model: ProtectedModel = target.model
         if target.family == TREES.name:
-            trees, seed = made_by(target, ProtectedBoosting)
+            trees, seed = made_by(target, ProtectedBoosting, "eupg-boosting")
             run.progress(0, 1, "growing trees")
             arrays = trees.tune(model.protected.arrays, keep, seed)
             before: EstimatorModel = model.deployed
@@ -61,7 +62,7 @@ class EupgRedo:
                 replace(model, deployed=deployed), keep).mean())},)  # fmt: skip
             run.progress(1, 1, "growing trees")
         else:
-            training, seed = made_by(target, ProtectedTraining)
+            training, seed = made_by(target, ProtectedTraining, "eupg")
             network, found = training.tune(model.protected.model, keep, run, seed)
             deployed, trace = ClassifierModel(network), tuple(found)
         changed = replace(model, deployed=deployed)

@@ -21,7 +21,7 @@ every shard; in the paper only if the node was in the sample G0. 2. The nodes ar
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +31,8 @@ from engram.families.graph_nodes import GraphModel
 from engram.parts.forgotten_edges import FORGOTTEN, NamedEdges, named_edges, without_forgotten
 from engram.parts.graph import graph_beside, nodes_of
 from engram.parts.graph_eraser_training import GraphEraserTraining
+from engram.parts.own_settings import made_by
+from engram.parts.shard_requests import check_kept
 from engram.parts.sharded_models import ShardedModel
 from engram.parts.sharding import Placement
 from engram.parts.sisa_training import joined
@@ -72,7 +74,7 @@ class GraphEraserRetrain:
         if not len(edges) or forget is not None:
             forget = check_forget("graph-eraser-retrain", keep, forget)
         model: ShardedModel = target.model
-        training, seed = made_by(target)
+        training, seed = made_by(target, GraphEraserTraining, "graph-eraser")
         gone = forget.ids if forget is not None else ()
         rest = model.placement.without(gone)
         known = model.extra.get(FORGOTTEN, np.zeros(0, np.int64))
@@ -125,38 +127,6 @@ def shards_of(edges: NamedEdges, placement: Placement, keep: Split) -> set[int]:
 def kept_marks(marks: Sequence[int]) -> dict[str, np.ndarray]:
     """What is kept of deleted edges; nothing where none was."""
     return {FORGOTTEN: np.unique(np.array(marks, np.int64))} if len(marks) else {}
-
-
-def check_kept(placement: Placement, keep: Split, name: str) -> None:
-    """Refuse to go on where some record of a shard is not at hand, or none is left at all."""
-    if not len(placement):
-        raise EngramError(
-            f"no record would be left in any shard of target {name!r}",
-            hint="delete the model instead",
-        )
-    there = set(keep.ids)
-    if missing := [record for record in placement.ids if record not in there]:
-        raise EngramError(
-            f"target {name!r} was also trained on record {missing[0]!r}, which is neither to be "
-            f"kept nor to be forgotten ({len(missing)} such records)",
-            hint="give all records that it was trained on: those to forget, and the rest to keep",
-        )
-
-
-def made_by(target: Target) -> tuple[GraphEraserTraining, int]:
-    """How the target's shards were trained, and from which seed.
-
-    Raises:
-        EngramError: The target does not say.
-    """
-    lineage = target.lineage.recipe()
-    known = {f.name for f in fields(GraphEraserTraining)}
-    if lineage.kind != "recipes" or set(lineage.config) != known:
-        raise EngramError(
-            f"target {target.name!r} does not carry the recipe that trained its shards",
-            hint="train it with `engram train graph-eraser`",
-        )
-    return GraphEraserTraining(**lineage.config), lineage.seed
 
 
 def promised(records: int, edges: int, shards: set[int]) -> dict[str, Any]:

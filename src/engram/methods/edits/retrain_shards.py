@@ -16,14 +16,15 @@ answers, without anybody who was taught it.
 Differs from the paper: nowhere that we know.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from engram.core import Draft, EngramError, Paper, Run, Split, Target
+from engram.core import Draft, Paper, Run, Split, Target
 from engram.families.classifier import ClassifierModel
+from engram.parts.own_settings import made_by
+from engram.parts.shard_requests import check_kept
 from engram.parts.sharded_models import ShardedModel
 from engram.parts.sharding import Placement
 from engram.parts.sisa_training import Shard, SisaTraining, joined
@@ -52,7 +53,7 @@ class RetrainShards:
         """
         forget = check_forget("retrain-shards", keep, forget)
         model: ShardedModel = target.model
-        training, seed = made_by(target)
+        training, seed = made_by(target, SisaTraining, "sisa")
         rest = model.placement.without(forget.ids)
         check_kept(rest, keep, target.name)
         classes = model.shards[model.alive[0]].layout.classes
@@ -77,38 +78,6 @@ def first_changed(placement: Placement, rows: np.ndarray) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-def check_kept(placement: Placement, keep: Split, name: str) -> None:
-    """Refuse to go on where some record of a shard is not at hand, or none is left at all."""
-    if not len(placement):
-        raise EngramError(
-            f"no record would be left in any shard of target {name!r}",
-            hint="delete the model instead",
-        )
-    there = set(keep.ids)
-    if missing := [record for record in placement.ids if record not in there]:
-        raise EngramError(
-            f"target {name!r} was also trained on record {missing[0]!r}, which is neither to be "
-            f"kept nor to be forgotten ({len(missing)} such records)",
-            hint="give all records that it was trained on: those to forget, and the rest to keep",
-        )
-
-
-def made_by(target: Target) -> tuple[SisaTraining, int]:
-    """How the target's shards were trained, and from which seed.
-
-    Raises:
-        EngramError: The target does not say.
-    """
-    lineage = target.lineage.recipe()
-    known = {f.name for f in fields(SisaTraining)}
-    if lineage.kind != "recipes" or set(lineage.config) != known:
-        raise EngramError(
-            f"target {target.name!r} does not carry the recipe that trained its shards",
-            hint="train it with `engram train sisa`",
-        )
-    return SisaTraining(**_tuples(lineage.config)), lineage.seed
-
-
 def promised(records: int, shards: int) -> dict[str, Any]:
     """What may be said of the weights."""
     return {
@@ -117,7 +86,3 @@ def promised(records: int, shards: int) -> dict[str, Any]:
         "sentence": f"exact: the {shards} shards that saw the {records} records were trained "
         "again without them, from before their slices",
     }
-
-
-def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
