@@ -9,7 +9,7 @@ from method_pages import badge, inline
 
 from engram.engine.study import Place, Study, evidence, load, ours, places, study_page
 from engram.engine.study.figures import captions
-from engram.engine.study.page import Evidence, counts
+from engram.engine.study.page import Evidence, counts, out_of_date, shown
 from engram.stats.claims import ALWAYS, RULES, VERDICTS
 
 Known = tuple[tuple[Place, Study, Evidence], ...]
@@ -75,22 +75,11 @@ def overview(known: Known) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _shown(found: Evidence) -> tuple[str, Evidence]:
-    """The largest budget that was run; empty if none was."""
-    budget = next((b for b, (results, _) in found.items() if results.seeds), "")
-    return budget, found
-
-
-def _judged(found: Evidence) -> tuple:
-    budget, _ = _shown(found)
-    return (found[budget] if budget else next(iter(found.values())))[1]
-
-
 def _summary(known: Known) -> str:
-    total = counts(j for _, _, found in known for j in _judged(found))
+    total = counts(j for _, _, found in known for j in shown(found)[2])
     claims = sum(total.values())
     boxes = "".join(
-        f'<div class="count verdict-{v.replace(" ", "-")}"><b>{n}</b> {badge(v)}</div>'
+        f'<div class="count"><b>{n}</b> {badge(v)}</div>'
         for v, n in total.items()
     )
     lines = [
@@ -98,7 +87,7 @@ def _summary(known: Known) -> str:
         "| --- | --- | --- |" + " ---: |" * len(VERDICTS),
     ]
     for place, study, found in known:
-        tally = " | ".join(str(n) for n in counts(_judged(found)).values())
+        tally = " | ".join(str(n) for n in counts(shown(found)[2]).values())
         asks = inline(place.summary).replace("|", "&#124;")
         lines.append(f"| [{study.name}](#{study.name}) | {asks} | {_run(found)} | {tally} |")
     return (
@@ -108,10 +97,10 @@ def _summary(known: Known) -> str:
 
 
 def _run(found: Evidence) -> str:
-    budget, _ = _shown(found)
+    budget, results, _ = shown(found)
     if not budget:
         return "never run"
-    seeds = len(found[budget][0].seeds)
+    seeds = len(results.seeds)
     return f"{budget}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
@@ -121,7 +110,7 @@ def _study(place: Place, study: Study, found: Evidence) -> str:
         f"## {study.name} {{ #{study.name} }}",
         f"{inline(place.summary)} [All measurements]({study.name}.md).",
         f"{paper.authors} ({paper.year}). [{inline(paper.title)}]({paper.url}). Evidence: "
-        f"{_cost(study, found)}.",
+        f"{_cost(found)}.",
         _claims(place, study, found),
     ]
     if study.tried.strip():
@@ -130,40 +119,31 @@ def _study(place: Place, study: Study, found: Evidence) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _cost(study: Study, found: Evidence) -> str:
-    budget, _ = _shown(found)
+def _cost(found: Evidence) -> str:
+    budget, results, _ = shown(found)
     if not budget:
         return "never run"
-    results = found[budget][0]
     seconds = sum(seed.seconds for seed in results.seeds)
     numbers = ", ".join(str(seed.seed) for seed in results.seeds)
     return f"budget {budget}, seeds {numbers}, {seconds:,.0f} seconds"
 
 
 def _claims(place: Place, study: Study, found: Evidence) -> str:
-    budget, _ = _shown(found)
-    warning = ""
-    if budget and (old := found[budget][0].stale(place, study.settings(budget))):
-        warning = (
-            f'!!! warning "Out of date"\n    The study has changed since seed '
-            f"{', '.join(map(str, old))} was measured.\n\n"
-        )
+    budget, results, ruled = shown(found)
     rows = [
         "| claim | where in the paper | paper's number | ours | verdict |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for judged in _judged(found):
+    for judged in ruled:
         claim = judged.claim
         cells = (claim.text, claim.where, claim.paper_value or "-", ours(judged))
-        shown = " | ".join(_cell(text) for text in cells)
-        rows.append(f"| {shown} | {badge(judged.ruling.verdict)} |")
-    return warning + "\n".join(rows)
+        told = " | ".join(map(_cell, cells))
+        rows.append(f"| {told} | {badge(judged.ruling.verdict)} |")
+    warning = out_of_date(place, study, budget, results)
+    return "\n\n".join(part for part in (warning, "\n".join(rows)) if part)
 
 
 def _cell(text: str) -> str:
-    return (
-        escape(" ".join(text.split()), quote=False)
-        .replace("|", "&#124;")
-        .replace("*", "&#42;")
-        .replace("_", "&#95;")
-    )
+    """Plain text in a table of Markdown, every sign as it is."""
+    told = escape(" ".join(text.split()), quote=False)
+    return re.sub(r"[|*_\[\]`]", lambda sign: f"&#{ord(sign.group())};", told)

@@ -4,7 +4,7 @@ import re
 from html import escape
 
 from engram import catalog
-from engram.explained import Explained, explained, paragraphs
+from engram.explained import Explained, explained, packages, paragraphs
 
 TITLES = {
     "transforms": ("Transforms", "Split -> Split: records are made, changed, hidden or protected."),
@@ -71,20 +71,18 @@ def inline(text: str) -> str:
 
 
 def _text(text: str) -> list[str]:
+    """A docstring; formulas are HTML, since they may hold any sign that Markdown knows."""
     made = []
     for part in paragraphs(text):
         if part.style == "formula":
-            # A pre element of HTML, since a formula may hold any sign that Markdown knows.
             made.append(f'<pre class="formula"><code>{escape(part.text, quote=False)}</code></pre>')
             continue
-        if part.text.startswith("Differs from"):
-            made.append("## Differs from the paper")
-            rest = part.text.partition(":")[2].strip()
-            part_text = rest
-        else:
-            part_text = part.text
-        if part_text:
-            made.append(f"<p>{inline(part_text)}</p>")
+        head, prose = "Differs from the paper", part.text
+        if prose.startswith(head):
+            made.append(f"## {head}")
+            prose = prose.partition(":")[2].strip()
+        if prose:
+            made.append(f"<p>{inline(prose)}</p>")
         if part.items:
             items = "".join(f"<li>{inline(item)}</li>" for item in part.items)
             made.append(f"<ol>{items}</ol>")
@@ -109,7 +107,7 @@ def _default(text: str) -> str:
 
 
 def _needs(method: Explained) -> str:
-    lines = [*method.needs, method.installed] if method.installed else list(method.needs)
+    lines = [*method.needs, *packages(method, here=False)]
     return "\n".join(f"- {inline(line)}" for line in lines) or "Nothing beside its arguments."
 
 
@@ -138,7 +136,7 @@ def _verdicts(method: Explained) -> str:
 
 def badge(verdict: str) -> str:
     """A verdict by a sign, a word and a colour."""
-    signs = {"holds": "✓", "fails": "✗", "undecided": "?", "not run": "–"}
+    signs = {"holds": "✓", "fails": "✗", "undecided": "?", "not run": "·"}
     style = verdict.replace(" ", "-")
     return f'<span class="verdict verdict-{style}">{signs[verdict]} {verdict}</span>'
 

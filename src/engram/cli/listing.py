@@ -9,7 +9,7 @@ from typing import Any
 
 from engram import catalog
 from engram.core.errors import EngramError, nearest
-from engram.explained import Explained, explained
+from engram.explained import Explained, explained, packages
 
 MORE = ("families", "data", "targets", "runs", "studies")
 
@@ -65,14 +65,13 @@ def explain(args: list[str]) -> int:
 def _told(page: Explained) -> str:
     """A method's page as text."""
     lines = [f"{page.name} ({page.kind})", "", page.text, ""]
-    if page.fields:
-        lines.append("fields:")
+    lines.append("fields:" if page.fields else "fields: none")
     for field in page.fields:
         default = f" = {field.default}" if field.default else ""
         lines += [f"  {field.name}: {field.type}{default}", *_wrapped(field.help, "      ")]
-    lines += ["", "needs:", *(line for each in page.needs for line in _wrapped(each, "  "))]
-    if page.extra:
-        lines.append(f"  pip install 'engram[{page.extra}]'")
+    needs = [*page.needs, *packages(page, here=True)]
+    if needs:
+        lines += ["", "needs:", *(line for each in needs for line in _wrapped(each, "  "))]
     lines += ["", f"example: {page.example}", f"paper: {page.paper}", "", *_verdicts(page)]
     return "\n".join(lines)
 

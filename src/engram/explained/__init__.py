@@ -5,11 +5,11 @@ needs, a command, and what studies found of it. `engram explain` prints it as te
 of documentation shows it as a page; neither knows more than the other.
 """
 
-from engram.explained.page import Explained, explained, paragraphs
+from engram.explained.page import Explained, explained, packages, paragraphs
 from engram.explained.source import Field
 from engram.explained.verdicts import FILE, ClaimRow, StudyRow, read_verdicts, write_verdicts
 
 __all__ = [
-    "FILE", "ClaimRow", "Explained", "Field", "StudyRow", "explained", "paragraphs",
+    "FILE", "ClaimRow", "Explained", "Field", "StudyRow", "explained", "packages", "paragraphs",
     "read_verdicts", "write_verdicts",
 ]  # fmt: skip

@@ -37,6 +37,8 @@ COMMANDS = {
     "attacks": "engram audit target --attacks {name}{fields}",
     "measures": "engram measure {name} target{fields}",
 }
+ITEM = re.compile(r"(-|\*|\d\d?\.)\s+(?=\S)")
+"""How an item of a list begins."""
 NEEDED = {"base": "MODEL", "population": "outside.jsonl", "prompts": "field.jsonl"}
 """What a user writes for a field that has no useful default."""
 DATA = {
@@ -61,14 +63,16 @@ class Explained:
     needs: tuple[str, ...]
     """Sentences: what it is given, and what it makes."""
     extra: str
+    """The optional group of packages that it needs."""
+    extra_for: tuple[tuple[str, str], ...]
+    """Groups that some of its settings need, and which settings."""
+    missing: tuple[str, ...]
+    """Those of the groups that are not installed here."""
     example: str
     """A command line that uses it."""
     studies: tuple[StudyRow, ...]
     """The studies whose claims are about it."""
     address: str
-
-    installed: str = ""
-    """Whether the extra is there, where the catalogue knows; empty where it needs none."""
 
     @property
     def summary(self) -> str:
@@ -104,10 +108,23 @@ def explained(entry: Entry) -> Explained:
         Paper(**told) if known else None,
         tuple(_needs(source.constants)),
         entry.extra,
+        tuple(getattr(entry, "extra_for", ())),
+        tuple(getattr(entry, "missing", ())),
         _example(entry, source.fields, source.constants),
         tuple(study for study in _studies() if entry.name in study.methods),
         entry.address,
     )
+
+
+def packages(method: Explained, *, here: bool) -> list[str]:
+    """Which groups of packages it takes; `here`: and which of them are not installed."""
+    groups = [(method.extra, "")] if method.extra else []
+    return [
+        (f"{setting}: " if setting else "")
+        + f"pip install 'engram[{group}]'"
+        + (" (not installed)" if here and group in method.missing else "")
+        for group, setting in (*groups, *method.extra_for)
+    ]
 
 
 @cache
@@ -115,30 +132,32 @@ def _studies() -> tuple[StudyRow, ...]:
     return read_verdicts()
 
 
+SAID = {
+    "columns": "records with the columns {}",
+    "families": "targets of the family {}",
+    "family": "makes a target of the family {}",
+    "forgets_by": "deletion requests are answered by {}",
+    "promise": "what it promises of forgetting: {}",
+    "makes_records": "no data: it makes its records",
+    "trains": "trains models of its own to compare with",
+    "relative": "a record's score depends on the other records that are audited with it",
+}
+"""What a ClassVar of a method comes to in words."""
+
+
 def _needs(constants: dict[str, Any]) -> Iterator[str]:
-    """What a method's ClassVars say, in words."""
     if access := constants.get("access"):
         yield f"access to the model's {ACCESS.get(access, access)}"
-    if needs := constants.get("needs"):
-        yield "reads " + ", ".join(ANSWERS.get(n, n) for n in sorted(needs))
-    if one_of := constants.get("needs_one_of"):
-        yield "reads " + " or ".join(ANSWERS.get(n, n) for n in sorted(one_of))
-    if columns := constants.get("columns"):
-        yield "records with the columns " + ", ".join(columns)
-    if constants.get("makes_records"):
-        yield "no data: it makes its records"
-    if families := constants.get("families"):
-        yield "targets of the family " + " or ".join(sorted(families))
-    if family := constants.get("family"):
-        yield f"makes a target of the family {family}"
-    if answered := constants.get("forgets_by"):
-        yield f"deletion requests are answered by {answered}"
-    if promise := constants.get("promise"):
-        yield f"what is promised of forgetting: {PROMISES.get(promise, promise)}"
-    if constants.get("trains"):
-        yield "trains models of its own to compare with"
-    if constants.get("relative"):
-        yield "a record's score depends on the other records that are audited with it"
+    for name, joint in (("needs", " and "), ("needs_one_of", " or ")):
+        if asked := constants.get(name):
+            yield "reads " + joint.join(ANSWERS.get(each, each) for each in sorted(asked))
+    for name, words in SAID.items():
+        if told := constants.get(name):
+            told = PROMISES.get(told, told) if isinstance(told, str) else told
+            several = isinstance(told, (tuple, list, set, frozenset))
+            joint = ", ".join(told) if name == "columns" else told
+            joint = " or ".join(sorted(told)) if several and name == "families" else joint
+            yield words.format(joint)
 
 
 def _example(entry: Entry, fields: tuple[Field, ...], constants: dict[str, Any]) -> str:
@@ -182,18 +201,18 @@ def paragraphs(text: str) -> tuple[Paragraph, ...]:
 def _mixed(lines: list[str]) -> Iterator[Paragraph]:
     """Prose that may end in a list, of numbers or of dashes."""
     text = " ".join(line.strip() for line in lines)
-    if re.match(r"(Differs from the paper|Differs from the papers):\s*1\.\s", text):
-        pieces = re.split(r"(?:(?<=\s)|^)\d\d?\.\s+(?=\S)", text)
-        yield Paragraph("list", pieces[0].strip(), tuple(p.strip() for p in pieces[1:]))
+    if re.match(r"Differs from the papers?: 1\. ", text):  # a list without lines of its own
+        head, *items = re.split(r"(?:(?<=\s)|^)\d\d?\.\s+(?=\S)", text)
+        yield Paragraph("list", head.strip(), tuple(item.strip() for item in items))
         return
-    starts = [i for i, line in enumerate(lines) if re.match(r"(-|\*|\d\d?\.)\s+\S", line)]
+    starts = [i for i, line in enumerate(lines) if ITEM.match(line)]
     if not starts:
         yield Paragraph("prose", text)
         return
-    before = " ".join(line.strip() for line in lines[: starts[0]])
     ends = [*starts[1:], len(lines)]
     items = (
-        re.sub(r"^(-|\*|\d\d?\.)\s+", "", " ".join(line.strip() for line in lines[a:b]))
+        ITEM.sub("", " ".join(line.strip() for line in lines[a:b]))
         for a, b in zip(starts, ends, strict=True)
     )
+    before = " ".join(line.strip() for line in lines[: starts[0]])
     yield Paragraph("list", before, tuple(items))

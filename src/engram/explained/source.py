@@ -48,20 +48,27 @@ def read_class(address: str) -> Source:
     fields: dict[str, Field] = {}
     constants: dict[str, Any] = {}
     for body, where in _lines_of_descent(module, name):
-        fields |= {field.name: field for field in _fields(body)}
+        fields |= {field.name: field for field in _fields(body, where)}
         constants |= dict(_constants(body, where))
     return Source((ast.get_docstring(tree) or "").strip(), tuple(fields.values()), constants)
 
 
 @cache
 def _tree(module: str) -> ast.Module | None:
+    text = _source(module)
+    return ast.parse(text) if text else None
+
+
+@cache
+def _source(module: str) -> str:
+    """The text of a module's file; "" where there is none."""
     try:
         spec = find_spec(module)
     except ImportError:
-        return None
+        return ""
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        return ""
+    return Path(spec.origin).read_text(encoding="utf-8")
 
 
 def _lines_of_descent(module: str, name: str) -> Iterator[tuple[ast.ClassDef, str]]:
@@ -80,33 +87,50 @@ def _imported(module: str, name: str) -> str:
     """The module of ours that `name` is imported from; "" where it is not."""
     tree = _tree(module)
     for node in tree.body if tree else ():
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "engram":
-            if name in (alias.asname or alias.name for alias in node.names):
-                return str(node.module)
+        ours = isinstance(node, ast.ImportFrom) and str(node.module).startswith("engram.")
+        if ours and name in (alias.asname or alias.name for alias in node.names):
+            return str(node.module)
     return ""
 
 
-def _fields(body: ast.ClassDef) -> Iterator[Field]:
+def _fields(body: ast.ClassDef, module: str) -> Iterator[Field]:
     for node, after in zip(body.body, [*body.body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        kind = ast.unparse(node.annotation)
-        if kind.startswith("ClassVar"):
+        if _is_constant(node):
             continue
         told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         yield Field(
             node.target.id,
-            kind,
-            ast.unparse(node.value) if node.value else "",
+            _written(node.annotation, module),
+            _written(node.value, module) if node.value else "",
             " ".join(str(after.value.value).split()) if told else "",  # type: ignore
         )
 
 
+def _is_constant(node: ast.AnnAssign) -> bool:
+    return ast.unparse(node.annotation).startswith("ClassVar")
+
+
+def _written(node: ast.expr, module: str) -> str:
+    """An annotation or a default as its file has it; what a name of ours stands for, if it is one.
+
+    A type may be named (`Space`), and so may a default (`BASE`): a reader wants to see what it is.
+    """
+    if isinstance(node, ast.Name):
+        found = _assigned(module, node.id)
+        if found is not None:
+            return _written(found, module)
+        where = _imported(module, node.id)
+        return _written(node, where) if where else node.id
+    return " ".join((ast.get_source_segment(_source(module), node) or ast.unparse(node)).split())
+
+
 def _constants(body: ast.ClassDef, module: str) -> Iterator[tuple[str, Any]]:
     for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            if ast.unparse(node.annotation).startswith("ClassVar"):
-                yield node.target.id, _value(node.value, module)
+        named = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if named and node.value and _is_constant(node):
+            yield node.target.id, _value(node.value, module)
 
 
 def _value(node: ast.expr, module: str) -> Any:
@@ -128,10 +152,22 @@ def _value(node: ast.expr, module: str) -> Any:
 
 
 def _assigned(module: str, name: str) -> ast.expr | None:
+    """What a module gives a name at its top, by itself or as one of several."""
     tree = _tree(module)
     for node in tree.body if tree else ():
-        targets = node.targets if isinstance(node, ast.Assign) else ()
-        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
-        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            return node.value  # type: ignore[union-attr]
+        if isinstance(node, ast.AnnAssign):
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.Assign):
+            pairs = [pair for target in node.targets for pair in _pairs(target, node.value)]
+        else:
+            continue
+        for target, value in pairs:
+            if isinstance(target, ast.Name) and target.id == name:
+                return value
     return None
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return list(zip(target.elts, value.elts, strict=False))
+    return [(target, value)]
