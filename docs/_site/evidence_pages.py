@@ -63,6 +63,7 @@ def _coloured(text: str) -> str:
 def overview(known: Known) -> str:
     """Every claim of every study on one page."""
     parts = [
+        "---\nhide: [toc]\n---",
         "# Evidence",
         "Claims of papers, tested here over several seeds. A claim that fails at our scale is "
         "told like one that holds: that is a result too. Numbers are ours, measured by "
@@ -83,17 +84,21 @@ def _summary(known: Known) -> str:
         for v, n in total.items()
     )
     lines = [
-        "| study | what it asks | evidence | " + " | ".join(VERDICTS) + " |",
-        "| --- | --- | --- |" + " ---: |" * len(VERDICTS),
+        "| study | evidence | " + " | ".join(VERDICTS) + " |",
+        "| --- | --- |" + " ---: |" * len(VERDICTS),
     ]
     for place, study, found in known:
-        tally = " | ".join(str(n) for n in counts(shown(found)[2]).values())
+        tally = " | ".join(_tally(n) for n in counts(shown(found)[2]).values())
         asks = inline(place.summary).replace("|", "&#124;")
-        lines.append(f"| [{study.name}](#{study.name}) | {asks} | {_run(found)} | {tally} |")
+        lines.append(f"| [{study.name}](#{study.name})<br>{asks} | {_run(found)} | {tally} |")
     return (
         f'<p>{claims} claims in {len(known)} studies:</p>\n\n<div class="counts">{boxes}</div>\n\n'
         + "\n".join(lines)
     )
+
+
+def _tally(count: int) -> str:
+    return f"**{count}**" if count else '<span class="none">0</span>'
 
 
 def _run(found: Evidence) -> str:

@@ -93,17 +93,16 @@ def _fields(method: Explained) -> str:
     if not method.fields:
         return "None: there is nothing to set."
     rows = "".join(
-        f'<tr id="field-{field.name}"><td><code>{field.name}</code></td>'
-        f"<td><code>{escape(field.type, quote=False)}</code></td>"
-        f"<td>{_default(field.default)}</td><td>{inline(field.help)}</td></tr>"
+        f'<dt id="field-{field.name}"><code>{field.name}</code> '
+        f"<span>{escape(field.type, quote=False)}, {_default(field.default)}</span></dt>"
+        f"<dd>{inline(field.help)}</dd>"
         for field in method.fields
     )
-    head = "".join(f"<th>{name}</th>" for name in ("field", "type", "default", "meaning"))
-    return f'<table class="fields"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<dl class="fields">{rows}</dl>'
 
 
 def _default(text: str) -> str:
-    return f"<code>{escape(text, quote=False)}</code>" if text else "must be given"
+    return f"by default {escape(text, quote=False)}" if text else "must be given"
 
 
 def _needs(method: Explained) -> str:
