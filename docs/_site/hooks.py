@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import drawings  # noqa: E402
 import evidence_pages  # noqa: E402
 import method_pages  # noqa: E402
 import project_pages  # noqa: E402
@@ -44,6 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {
         **method_pages.pages(),
         **evidence_pages.pages(root / "studies"),
+        **drawings.drawings(root / "studies"),
         **project_pages.pages(root, Path(config.docs_dir)),
     }
     for where, content in made.items():
