@@ -77,7 +77,8 @@ def _told(page: Explained) -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return wrap(text, 96, initial_indent=indent, subsequent_indent=indent)
+    whole = {"break_on_hyphens": False, "break_long_words": False}
+    return wrap(text, 96, initial_indent=indent, subsequent_indent=indent, **whole)
 
 
 def _verdicts(page: Explained) -> list[str]:

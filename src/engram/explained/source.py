@@ -61,14 +61,21 @@ def _tree(module: str) -> ast.Module | None:
 
 @cache
 def _source(module: str) -> str:
-    """The text of a module's file; "" where there is none."""
-    try:
-        spec = find_spec(module)
-    except ImportError:
+    """The text of a module's file; "" where there is none. Nothing is imported.
+
+    Only the outermost package is looked for as an import would, since to find a module inside a
+    package Python runs the package.
+    """
+    top, *inner = module.split(".")
+    spec = find_spec(top)
+    if spec is None:
         return ""
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ""
-    return Path(spec.origin).read_text(encoding="utf-8")
+    homes = [Path(home).joinpath(*inner) for home in spec.submodule_search_locations or ()]
+    found = [p for home in homes for p in (home / "__init__.py", home.with_suffix(".py"))]
+    if not inner and spec.origin:
+        found = [Path(spec.origin)]
+    path = next((path for path in found if path.is_file() and path.suffix == ".py"), None)
+    return path.read_text(encoding="utf-8") if path else ""
 
 
 def _lines_of_descent(module: str, name: str) -> Iterator[tuple[ast.ClassDef, str]]:
@@ -123,6 +130,8 @@ def _written(node: ast.expr, module: str) -> str:
             return _written(found, module)
         where = _imported(module, node.id)
         return _written(node, where) if where else node.id
+    if _is_part(node):
+        return repr(_value(node, module))
     return " ".join((ast.get_source_segment(_source(module), node) or ast.unparse(node)).split())
 
 
@@ -145,10 +154,28 @@ def _value(node: ast.expr, module: str) -> Any:
         if node.keywords:
             return {str(k.arg): _value(k.value, module) for k in node.keywords}
         return _value(node.args[0], module) if node.args else ()
+    if isinstance(node, ast.Subscript) and _is_part(node):
+        return _value(node.value, module)[_place(node.slice)]
     try:
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
+
+
+def _is_part(node: ast.expr) -> bool:
+    """Whether it is an entry, or some, of a named constant: `MARKERS[1:]`."""
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id.isupper()
+    )
+
+
+def _place(node: ast.expr) -> Any:
+    if isinstance(node, ast.Slice):
+        ends = (node.lower, node.upper, node.step)
+        return slice(*(ast.literal_eval(end) if end else None for end in ends))
+    return ast.literal_eval(node)
 
 
 def _assigned(module: str, name: str) -> ast.expr | None:
