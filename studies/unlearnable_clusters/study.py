@@ -147,6 +147,7 @@ def _by_victim(
 ENCODER = {"architecture": "mlp", "width": 64, "layers": 1, "epochs": 8, "learning_rate": 3e-3}
 STUDY = Study(
     name="unlearnable-clusters",
+    methods=("unlearnable-clusters", "error-minimising"),
     paper=Paper(
         title="Unlearnable Clusters: Towards Label-Agnostic Unlearnable Examples",
         authors="Zhang et al.",

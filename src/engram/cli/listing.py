@@ -2,12 +2,14 @@
 
 import ast
 import json
-from importlib.util import find_spec
+from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from engram import catalog
 from engram.core.errors import EngramError, nearest
+from engram.explained import Explained, explained, packages
 
 MORE = ("families", "data", "targets", "runs", "studies")
 
@@ -55,22 +57,45 @@ def explain(args: list[str]) -> int:
             f"`engram explain` takes one method, not {len(args)}",
             hint="`engram ls` lists them: engram explain min-k",
         )
-    page = _page(_anywhere(args[0]))
-    if as_json:
-        print(json.dumps(page, indent=2))
-        return 0
-    print(f"{page['name']} ({page['kind']})\n\n{page['text']}\n")
-    if page["fields"]:
-        print("fields:")
-    for field in page["fields"]:
-        default = f" = {field['default']}" if field["default"] else ""
-        print(f"  {field['name']}: {field['type']}{default}")
-        for line in field["help"].splitlines():
-            print(f"      {line.strip()}")
-    print(f"\npaper: {page['paper']}")
-    if page["extra"]:
-        print(f"needs: pip install 'engram[{page['extra']}]'")
+    page = explained(_anywhere(args[0]))
+    print(json.dumps(_document(page), indent=2) if as_json else _told(page))
     return 0
+
+
+def _told(page: Explained) -> str:
+    """A method's page as text."""
+    lines = [f"{page.name} ({page.kind})", "", page.text, ""]
+    lines.append("fields:" if page.fields else "fields: none")
+    for field in page.fields:
+        default = f" = {field.default}" if field.default else ""
+        lines += [f"  {field.name}: {field.type}{default}", *_wrapped(field.help, "      ")]
+    needs = [*page.needs, *packages(page, here=True)]
+    if needs:
+        lines += ["", "needs:", *(line for each in needs for line in _wrapped(each, "  "))]
+    lines += ["", f"example: {page.example}", f"paper: {page.paper}", "", *_verdicts(page)]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    whole = {"break_on_hyphens": False, "break_long_words": False}
+    return wrap(text, 96, initial_indent=indent, subsequent_indent=indent, **whole)
+
+
+def _verdicts(page: Explained) -> list[str]:
+    """What studies found of it, claim by claim."""
+    if not page.studies:
+        return ["verdicts: no study tests it yet"]
+    lines = ["verdicts:"]
+    for study in page.studies:
+        lines += [f"  {study.name} ({study.evidence}): {study.asks}"]
+        for claim in study.claims:
+            lines += _wrapped(f"{claim.verdict}: {claim.text} ({claim.ours})", "    ")
+    return lines
+
+
+def _document(page: Explained) -> dict[str, Any]:
+    """A method's page for programs."""
+    return asdict(page) | {"paper": str(page.paper or "")}
 
 
 def _anywhere(name: str) -> catalog.Entry:
@@ -82,75 +107,6 @@ def _anywhere(name: str) -> catalog.Entry:
             f"no method called {name!r}", hint=nearest(name, known, "`engram ls` lists them")
         )
     return known[name]
-
-
-def _page(entry: catalog.Entry) -> dict[str, Any]:
-    module, _, cls = entry.address.partition(":")
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise EngramError(f"the file of {entry.name!r} cannot be found ({entry.address})")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    body = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls), None)
-    return {
-        "name": entry.name,
-        "kind": entry.kind,
-        "text": (ast.get_docstring(tree) or "").strip(),
-        "fields": _all_fields(body, tree) if body else [],
-        "paper": _paper(body) if body else "",
-        "extra": entry.extra,
-        "address": entry.address,
-    }
-
-
-def _all_fields(body: ast.ClassDef, tree: ast.Module) -> list[dict[str, str]]:
-    """The fields of a class and, before them, of its bases of ours, which are read too."""
-    named = {
-        alias.asname or alias.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "engram"
-        for alias in node.names
-    }
-    found: dict[str, dict[str, str]] = {}
-    for base in body.bases:
-        spec = (
-            find_spec(named[base.id]) if isinstance(base, ast.Name) and base.id in named else None
-        )
-        if spec is None or spec.origin is None:
-            continue
-        its = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        classes = [n for n in its.body if isinstance(n, ast.ClassDef) and n.name == base.id]
-        found |= {field["name"]: field for c in classes for field in _all_fields(c, its)}
-    return list((found | {field["name"]: field for field in _fields(body)}).values())
-
-
-def _fields(body: ast.ClassDef) -> list[dict[str, str]]:
-    found = []
-    for node, after in zip(body.body, [*body.body[1:], None], strict=True):
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        kind = ast.unparse(node.annotation)
-        if kind.startswith("ClassVar"):
-            continue
-        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        found.append(
-            {
-                "name": node.target.id,
-                "type": kind,
-                "default": ast.unparse(node.value) if node.value else "",
-                "help": str(after.value.value).strip() if told else "",  # type: ignore
-            }
-        )
-    return found
-
-
-def _paper(body: ast.ClassDef) -> str:
-    for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
-            values = {k.arg: k.value for k in node.value.keywords}
-            if {"title", "authors", "year", "url"} <= set(values):
-                told = {k: ast.literal_eval(v) for k, v in values.items()}
-                return "{authors} ({year}). {title}. {url}".format(**told)
-    return ""
 
 
 def _rows(kind: str, store: str, studies: str) -> list[dict[str, str]]:
