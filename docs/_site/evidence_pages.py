@@ -79,7 +79,7 @@ def overview(known: Known) -> str:
 def _summary(known: Known) -> str:
     total = counts(j for _, _, found in known for j in shown(found)[2])
     claims = sum(total.values())
-    boxes = "".join(f'<div class="count"><b>{n}</b> {badge(v)}</div>' for v, n in total.items())
+    boxes = "\n".join(f'<div class="count"><b>{n}</b> {badge(v)}</div>' for v, n in total.items())
     lines = [
         "| study | evidence | " + " | ".join(VERDICTS) + " |",
         "| --- | --- |" + " ---: |" * len(VERDICTS),
