@@ -4,11 +4,10 @@ import os
 import platform
 import shutil
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
-from engram import __version__
+from engram import __version__, extras
 from engram.cli.output import tell
 from engram.cli.parse import Common, Printed, parse
 from engram.store.upkeep import dispensable, shares
@@ -37,22 +36,8 @@ def doctor(args: list[str]) -> int:
 
 def packages() -> dict[str, dict[str, str]]:
     """By extra ("" for what Engram cannot do without): each package and its version, or ""."""
-    found: dict[str, dict[str, str]] = {}
-    for requirement in distribution("engram").requires or []:
-        name, _, marker = requirement.partition(";")
-        extra = marker.split("==")[1].strip(" '\"") if "extra ==" in marker else ""
-        if extra == "dev" or "[" in name:  # tools of ours, not of a user
-            continue
-        name = name.split(">")[0].split("<")[0].split("=")[0].split("!")[0].strip()
-        found.setdefault(extra, {})[name] = _version(name)
-    return found
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    known = extras.packages().items()
+    return {extra: {name: extras.version_of(name) for name in names} for extra, names in known}
 
 
 def devices() -> dict[str, Any]:
@@ -93,7 +78,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         missing = [name for name, which in packages.items() if not which]
         there = ", ".join(f"{name} {which}" for name, which in packages.items() if which)
         title = f"engram[{extra}]" if extra else "engram"
-        state = f"missing {', '.join(missing)}: pip install '{title}'" if missing else "complete"
+        state = f"missing {', '.join(missing)}: {extras.remedy(extra)}" if missing else "complete"
         lines.append(f"  {title}: {state}" + (f" ({there})" if there else ""))
     cuda = ", ".join(device["cuda"]) or "no CUDA device"
     lines += ["", f"device: {device['chosen']} ({cuda}; {device['cpus']} processors, "

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engram import catalog
+from engram import catalog, extras
 from engram.core.errors import EngramError, nearest
 
 MORE = ("families", "data", "targets", "runs", "studies")
@@ -39,8 +39,7 @@ def ls(args: list[str]) -> int:
         print(f"{kind}:" if rows else f"{kind}: none yet")
         width = max((len(row["name"]) for row in rows), default=0)
         for row in rows:
-            note = f" (needs engram[{row['extra']}])" if row.get("extra") else ""
-            print(f"  {row['name']:<{width}}  {row['summary']}{note}")
+            print(f"  {row['name']:<{width}}  {row['summary']}{_needs(row)}")
     return 0
 
 
@@ -69,7 +68,9 @@ def explain(args: list[str]) -> int:
             print(f"      {line.strip()}")
     print(f"\npaper: {page['paper']}")
     if page["extra"]:
-        print(f"needs: pip install 'engram[{page['extra']}]'")
+        print(f"needs: {extras.remedy(page['extra'])}{_lacking(page['extra'], page)}")
+    for group, setting in page["extra_for"].items():
+        print(f"{setting}: {extras.remedy(group)}{_lacking(group, page)}")
     return 0
 
 
@@ -98,6 +99,8 @@ def _page(entry: catalog.Entry) -> dict[str, Any]:
         "fields": _all_fields(body, tree) if body else [],
         "paper": _paper(body) if body else "",
         "extra": entry.extra,
+        "extra_for": dict(entry.extra_for),
+        "missing": list(entry.missing),
         "address": entry.address,
     }
 
@@ -153,10 +156,28 @@ def _paper(body: ast.ClassDef) -> str:
     return ""
 
 
-def _rows(kind: str, store: str, studies: str) -> list[dict[str, str]]:
+def _needs(row: dict[str, Any]) -> str:
+    """Which groups of packages a method needs, and which of them are not there."""
+    extra, some = row.get("extra"), row.get("extra_for", {})
+    told = [f"needs engram[{extra}]{_lacking(extra, row)}"] if extra else []
+    told += [f"{s} needs engram[{g}]{_lacking(g, row)}" for g, s in some.items()]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _lacking(group: str, row: dict[str, Any]) -> str:
+    return ", not installed" if group in row["missing"] else ""
+
+
+def _rows(kind: str, store: str, studies: str) -> list[dict[str, Any]]:
     if kind in catalog.KINDS:
         return [
-            {"name": e.name, "summary": e.summary, "extra": e.extra}
+            {
+                "name": e.name,
+                "summary": e.summary,
+                "extra": e.extra,
+                "extra_for": dict(e.extra_for),
+                "missing": list(e.missing),
+            }
             for e in catalog.entries(kind).values()
         ]
     if kind == "families":

@@ -173,11 +173,13 @@ def _parse(kind: str, command: str, args: list[str], options: type) -> tuple[str
             print(f"  NAME: {known}")
             return "", None
         raise EngramError(f"`engram {command}` needs a method's name", hint=f"one of {known}")
-    method = catalog.find(kind, args[0]).load()
+    entry = catalog.find(kind, args[0])
     try:
-        return args[0], parse(f"engram {command} {args[0]}", args[1:], options, method)
+        parsed = parse(f"engram {command} {args[0]}", args[1:], options, entry.load())
     except Printed:
         return args[0], None
+    entry.require()  # after --help, which works without; before any work
+    return args[0], parsed
 
 
 def _need(value: str, what: str, hint: str) -> None:
