@@ -26,6 +26,7 @@ COMMANDS = {
     "reindex": ("keep", "make the index again from the run folders"),
     "doctor": ("care", "what is installed, which device there is, what the store takes"),
     "prune": ("care", "what of the store can go; a dry run unless told otherwise"),
+    "completion": ("completion", "a script that completes all of this in bash, zsh or fish"),
 }
 
 HELP = """engram {version}: a lab for what models take from their data
@@ -37,6 +38,8 @@ usage: engram COMMAND ... (engram COMMAND --help says more)
 everywhere: --json (one JSON document on standard output), --config FILE, --print-config,
             --seed N, --device auto|cpu|cuda, --store DIR
 exit code:  0 fine, 1 a finding is over policy, 2 a mistake that you can mend
+
+tab key:    engram completion --help
 
 new here? engram demo"""
 

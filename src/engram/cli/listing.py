@@ -9,7 +9,7 @@ from typing import Any
 from engram import catalog, extras
 from engram.core.errors import EngramError, nearest
 
-MORE = ("families", "data", "targets", "runs", "studies")
+LISTS = ("families", "data", "targets", "runs", "studies")
 
 
 def ls(args: list[str]) -> int:
@@ -19,13 +19,13 @@ def ls(args: list[str]) -> int:
     args, studies = _value(args, "--studies")
     if any(a in ("-h", "--help") for a in args):
         print("usage: engram ls [KIND] [--json] [--store DIR] [--studies DIR]")
-        print(f"  KIND: {', '.join((*catalog.KINDS, *MORE))}; without it, all methods")
+        print(f"  KIND: {', '.join((*catalog.KINDS, *LISTS))}; without it, all methods")
         return 0
     if len(args) > 1 or (args and args[0].startswith("-")):
         raise EngramError(
             f"`engram ls` cannot use {args[-1]!r}", hint="usage: engram ls [KIND] [--json]"
         )
-    wanted = (*catalog.KINDS, *MORE)
+    wanted = (*catalog.KINDS, *LISTS)
     if args and args[0] not in wanted:
         raise EngramError(
             f"there is nothing called {args[0]!r} to list",
@@ -86,17 +86,16 @@ def _anywhere(name: str) -> catalog.Entry:
 
 
 def _page(entry: catalog.Entry) -> dict[str, Any]:
-    module, _, cls = entry.address.partition(":")
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
+    cls, path = entry.address.partition(":")[2], path_of(entry.address)
+    if path is None:
         raise EngramError(f"the file of {entry.name!r} cannot be found ({entry.address})")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    body = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls), None)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    body = _class(tree, cls)
     return {
         "name": entry.name,
         "kind": entry.kind,
         "text": (ast.get_docstring(tree) or "").strip(),
-        "fields": _all_fields(body, tree) if body else [],
+        "fields": fields_of(path, cls),
         "paper": _paper(body) if body else "",
         "extra": entry.extra,
         "extra_for": dict(entry.extra_for),
@@ -105,28 +104,66 @@ def _page(entry: catalog.Entry) -> dict[str, Any]:
     }
 
 
-def _all_fields(body: ast.ClassDef, tree: ast.Module) -> list[dict[str, str]]:
-    """The fields of a class and, before them, of its bases of ours, which are read too."""
-    named = {
-        alias.asname or alias.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "engram"
-        for alias in node.names
-    }
+def path_of(address: str) -> Path | None:
+    """The file of a class of ours, or of another package; nothing of ours is imported for it."""
+    module = address.partition(":")[0]
+    head, *parts = module.split(".")
+    if head == "engram":
+        place = catalog.HOME.parent.joinpath(*parts)
+        found = (place.with_suffix(".py"), place / "__init__.py")
+        return next((path for path in found if path.is_file()), None)
+    spec = find_spec(module)
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+def fields_of(path: Path, cls: str) -> list[dict[str, str]]:
+    """The fields of a class and, before them, of its bases of ours, which are read too.
+
+    Each has its name, type, default and help; `choices` with commas where the type lists them.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    body = _class(tree, cls)
+    if body is None:
+        where = _home(cls, tree, path)
+        return [] if where in (None, path) else fields_of(where, cls)
     found: dict[str, dict[str, str]] = {}
     for base in body.bases:
-        spec = (
-            find_spec(named[base.id]) if isinstance(base, ast.Name) and base.id in named else None
-        )
-        if spec is None or spec.origin is None:
-            continue
-        its = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        classes = [n for n in its.body if isinstance(n, ast.ClassDef) and n.name == base.id]
-        found |= {field["name"]: field for c in classes for field in _all_fields(c, its)}
-    return list((found | {field["name"]: field for field in _fields(body)}).values())
+        if isinstance(base, ast.Name) and (where := _home(base.id, tree, path)) is not None:
+            found |= {field["name"]: field for field in fields_of(where, base.id)}
+    found |= {field["name"]: field for field in _fields(body, tree, path)}
+    return list(found.values())
 
 
-def _fields(body: ast.ClassDef) -> list[dict[str, str]]:
+def _class(tree: ast.Module, name: str) -> ast.ClassDef | None:
+    return next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
+
+
+def _home(name: str, tree: ast.Module, path: Path) -> Path | None:
+    """The file in which a name of ours is defined that this file uses."""
+    for node in tree.body:
+        named = {alias.asname or alias.name for alias in getattr(node, "names", ())}
+        if isinstance(node, ast.ImportFrom) and name in named:
+            ours = str(node.module).partition(".")[0] == "engram"
+            return path_of(str(node.module)) if ours else None
+    return path
+
+
+def _choices(kind: ast.expr, tree: ast.Module, path: Path) -> list[str]:
+    """What a type allows that is, or is a name for, `Literal[...]`."""
+    if isinstance(kind, ast.Name):
+        if (where := _home(kind.id, tree, path)) is None:
+            return []
+        its = tree if where == path else ast.parse(where.read_text(encoding="utf-8"))
+        assigned = [n for n in its.body if isinstance(n, ast.Assign)]
+        values = [n.value for n in assigned if ast.unparse(n.targets[0]) == kind.id]
+        kind = values[0] if values else kind
+    if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Literal":
+        every = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+        return [str(each.value) for each in every if isinstance(each, ast.Constant)]
+    return []
+
+
+def _fields(body: ast.ClassDef, tree: ast.Module, path: Path) -> list[dict[str, str]]:
     found = []
     for node, after in zip(body.body, [*body.body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
@@ -135,14 +172,15 @@ def _fields(body: ast.ClassDef) -> list[dict[str, str]]:
         if kind.startswith("ClassVar"):
             continue
         told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        found.append(
-            {
-                "name": node.target.id,
-                "type": kind,
-                "default": ast.unparse(node.value) if node.value else "",
-                "help": str(after.value.value).strip() if told else "",  # type: ignore
-            }
-        )
+        field = {
+            "name": node.target.id,
+            "type": kind,
+            "default": ast.unparse(node.value) if node.value else "",
+            "help": str(after.value.value).strip() if told else "",  # type: ignore
+        }
+        if choices := _choices(node.annotation, tree, path):
+            field["choices"] = ",".join(choices)
+        found.append(field)
     return found
 
 
