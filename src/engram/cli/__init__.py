@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from engram import __version__
+from engram.cli.plain import plain
 from engram.core.errors import EngramError, nearest
 
 COMMANDS = {
@@ -99,9 +100,9 @@ def _out_of_memory(problem: RuntimeError) -> bool:
 
 
 def _complain(fact: str, hint: str, code: int = 2, as_json: bool = False) -> int:
-    print(f"error: {fact}", file=sys.stderr)
+    print(f"error: {plain(fact)}", file=sys.stderr)
     if hint:
-        print(f"  hint: {hint}", file=sys.stderr)
+        print(f"  hint: {plain(hint)}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": fact, "hint": hint}))
     return code

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engram import catalog, extras
+from engram.cli.plain import plain
 from engram.core.errors import EngramError, nearest
 
 LISTS = ("families", "data", "targets", "runs", "studies")
@@ -39,7 +40,7 @@ def ls(args: list[str]) -> int:
         print(f"{kind}:" if rows else f"{kind}: none yet")
         width = max((len(row["name"]) for row in rows), default=0)
         for row in rows:
-            print(f"  {row['name']:<{width}}  {row['summary']}{_needs(row)}")
+            print(plain(f"  {row['name']:<{width}}  {row['summary']}{_needs(row)}", keep=""))
     return 0
 
 

@@ -87,7 +87,9 @@ def demo(
     )
     target = train(tune, letters, run, source=size.private, holdout=0.5)
     known = known_records(target)
-    first = audit(target, known.trained, known.held_out, run, source=size.private, battery=size.battery)
+    first = audit(
+        target, known.trained, known.held_out, run, source=size.private, battery=size.battery
+    )
     exposed = [row["owner"] for row in first.document["owners"] if row["records"] >= FEWEST]
     owner = most_recited(target, known.trained, exposed or [first.document["owners"][0]["owner"]])
     records = to_forget(target, known, owner=owner)
