@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 from engram import __version__
 from engram.cli.plain import plain
@@ -48,6 +49,9 @@ new here? engram demo"""
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; turn the user's mistakes into two calm lines."""
     args = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a terminal cannot show is no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         code = dispatch(args)
         sys.stdout.flush()
