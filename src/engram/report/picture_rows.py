@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
+from engram.report.palette import figure_style
 from engram.report.svg import chart, element, text
 
 Picture = Float[np.ndarray, "h w c"]
@@ -45,7 +46,7 @@ def standalone(drawing: str) -> str:
     plain = str.__str__(drawing)  # marked-up text would escape what is put in
     named = plain if "xmlns=" in plain else plain.replace("<svg", f"<svg{_XML}", 1)
     head, mark, rest = named.partition(">")
-    return f"{head}{mark}<style>text {{ font: 12px sans-serif; fill: #555 }}</style>{rest}\n"
+    return f"{head}{mark}<style>{figure_style()}</style>{rest}\n"
 
 
 def amplified(before: Picture, after: Picture) -> Picture:
