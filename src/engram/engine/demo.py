@@ -45,12 +45,12 @@ WHOLE = Size(
 )
 QUICK = Size(
     "demo:letters?n=100&seed=7",
-    "demo:letters?n=60&seed=11",
+    "demo:letters?n=80&seed=11",
     {"layers": 1, "width": 96, "vocabulary": 512, "context": 160, "epochs": 4},
     epochs=30,
     battery="quick",
 )
-"""The whole story, on a quarter of the letters and with a smaller model."""
+"""The whole story, on a third of the letters and with a smaller model."""
 
 
 @dataclass(frozen=True)
