@@ -17,8 +17,7 @@ class DemoOptions(Common):
     out: Path = Path("demo")
     """Folder for the demo's targets and runs."""
     quick: bool = False
-    """Tell it in a quarter of the time, on fewer letters and with a smaller model: its numbers
-    have wider intervals."""
+    """Tell it sooner, on fewer letters and with a smaller model; the intervals are wider."""
 
 
 def demo(args: list[str]) -> int:
