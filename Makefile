@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Two processes of one thread each: two threads of torch wait for each other on busy cores.
 WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -28,5 +28,10 @@ test: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/audit_throughput.py
 
+# The site of documentation, into site/; nothing is fetched, and a warning is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site: site/index.html"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis runs demo
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis runs demo site

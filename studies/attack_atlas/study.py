@@ -153,6 +153,10 @@ FAMILIES = ("causal-lm", "masked-lm", "classifier")
 
 STUDY = Study(
     name="attack-atlas",
+    methods=(
+        "loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "neighbourhood", "reference",
+        "spv-mia", "samia", "gradient-norm", "lira", "rmia", "label-only", "likelihood-ratio",
+    ),
     paper=Paper(
         title="Membership Inference Attacks From First Principles",
         authors="Carlini et al.",

@@ -202,6 +202,7 @@ SMALL_METHODS = {
 }
 STUDY = Study(
     name="bayes-error",
+    methods=("bayes-error", "error-minimising", "error-maximising", "random-noise", "visibility"),
     paper=Paper(
         title="Towards Provably Unlearnable Examples via Bayes Error Optimisation",
         authors="Zhang et al.",

@@ -128,6 +128,7 @@ def _budget(source: int, each: int, networks: int, rounds: int, epochs: int) -> 
 
 STUDY = Study(
     name="distillation-backdoor",
+    methods=("doorping", "plant-trigger", "distil-gradients", "attack-success", "backdoor-scan"),
     paper=Paper(
         title="Backdoor Attacks Against Dataset Distillation",
         authors="Liu et al.",

@@ -125,6 +125,7 @@ def _budget(source: int, each: int, networks: int, steps: int, victim: int) -> d
 
 STUDY = Study(
     name="distillation-privacy",
+    methods=("distil-distributions", "distil-gradients", "distil-kernel"),
     paper=Paper(
         title="Privacy for Free: How does Dataset Condensation Help Privacy?",
         authors="Dong, Zhao and Lyu",

@@ -262,6 +262,7 @@ def _each(
 
 STUDY = Study(
     name="eupg",
+    methods=("eupg", "eupg-boosting", "eupg-redo", "k-anonymise"),
     paper=Paper(
         title="Efficient Unlearning with Privacy Guarantees",
         authors="Domingo-Ferrer, Jebreel and Sánchez",

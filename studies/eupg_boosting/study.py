@@ -118,6 +118,7 @@ def _everywhere(test: Callable[..., Any], what: str, limit: float) -> Any:
 
 STUDY = Study(
     name="eupg-boosting",
+    methods=("eupg-boosting", "eupg-redo"),
     paper=Paper(
         title="Efficient Unlearning with Privacy Guarantees",
         authors="Domingo-Ferrer, Jebreel and Sánchez",

@@ -245,6 +245,7 @@ SMALL = {"layers": 2, "width": 96, "heads": 4, "context": 64, "vocabulary": 2048
 
 STUDY = Study(
     name="finetuning-memorisation",
+    methods=("finetune-lm", "exposure"),
     paper=Paper(
         title="An Empirical Analysis of Memorization in Fine-tuned Autoregressive Language Models",
         authors="Mireshghallah et al.",

@@ -189,6 +189,7 @@ GAINS = tuple(
 
 STUDY = Study(
     name="graph-eraser",
+    methods=("graph-eraser", "graph-eraser-retrain"),
     paper=Paper(
         title="Graph Unlearning",
         authors="Chen et al.",

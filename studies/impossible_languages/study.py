@@ -224,6 +224,7 @@ LARGE = {"layers": 12, "width": 768, "heads": 12, "context": 128, "vocabulary": 
 
 STUDY = Study(
     name="impossible-languages",
+    methods=("shuffle-tokens", "reverse-tokens", "hop-markers", "marker-surprisal"),
     paper=Paper(
         title="Mission: Impossible Language Models",
         authors="Kallini et al.",

@@ -158,6 +158,10 @@ TUNE = {"batch_size": 32, "learning_rate": 2e-3}
 
 STUDY = Study(
     name="knowledge-extraction",
+    methods=(
+        "biographies", "biography-questions", "qa-accuracy", "in-template-recall", "p-probing",
+        "q-probing",
+    ),
     paper=Paper(
         title="Physics of Language Models: Part 3.1, Knowledge Storage and Extraction",
         authors="Allen-Zhu and Li",

@@ -170,6 +170,7 @@ def _budget(source: str, side: int, pictures: int, sizes: tuple[int, int], steps
 PROBE, TUNING = WAYS["last"], WAYS["all"]
 STUDY = Study(
     name="krr-st",
+    methods=("distil-self-supervised", "finetune-classifier"),
     paper=Paper(
         title="Self-Supervised Dataset Distillation for Transfer Learning",
         authors="Lee et al.",

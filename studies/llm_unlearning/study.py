@@ -248,6 +248,11 @@ PUSHED = {**KEPT, "forget_weight": 5.0, "learning_rate": 5e-4}
 
 STUDY = Study(
     name="llm-unlearning",
+    methods=(
+        "gradient-ascent", "gradient-difference", "kl-ascent", "npo", "simnpo", "rmu", "wga",
+        "satimp", "undial", "whp", "idk", "random-labels", "guardrail", "retrain",
+        "residual-knowledge",
+    ),
     paper=Paper(
         title="SoK: Machine Unlearning for Large Language Models",
         authors="Ren et al.",

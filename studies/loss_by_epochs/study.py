@@ -86,6 +86,7 @@ LARGE = {"layers": 6, "width": 384, "heads": 6, "context": 256, "vocabulary": 40
 
 STUDY = Study(
     name="loss-by-epochs",
+    methods=("loss",),
     paper=Paper(
         title="Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting",
         authors="Yeom et al.",

@@ -157,6 +157,7 @@ ABSTRACTS = {"private": "medical-abstracts", "general": "ag-news", "words": 40}
 
 STUDY = Study(
     name="mlm-likelihood-ratio",
+    methods=("likelihood-ratio", "loss"),
     paper=Paper(
         title="Quantifying Privacy Risks of Masked Language Models Using Membership Inference "
         "Attacks",

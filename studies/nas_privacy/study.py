@@ -235,6 +235,7 @@ TRAIN = {"width": 8, "layers": 2, "epochs": 20, "batch_size": 50, "learning_rate
 
 STUDY = Study(
     name="nas-privacy",
+    methods=("posterior-attack",),
     paper=Paper(
         title="On the Privacy Risks of Cell-Based NAS Architectures",
         authors="Huang et al.",

@@ -237,6 +237,7 @@ REGULARISED = "regulariser 5"
 
 STUDY = Study(
     name="ngram-early-stop",
+    methods=("finetune-lm", "ngram-regularised-lm", "goldfish-lm"),
     paper=Paper(
         title="Early Detection and Reduction of Memorisation for Domain Adaptation and "
         "Instruction Tuning",

@@ -159,6 +159,7 @@ GENTLE = {"steps": 200, "learning_rate": 5e-5, "kept_rise": 0.1}
 FIRM = {"steps": 200, "learning_rate": 5e-4}
 STUDY = Study(
     name="safe-eraser",
+    methods=("prompt-decouple", "digit-safety", "safety-answers", "answer-match"),
     paper=Paper(
         title="SafeEraser: Enhancing Safety in Multimodal Large Language Models through "
         "Multimodal Machine Unlearning",

@@ -185,6 +185,7 @@ TRAIN = {"width": 64, "layers": 2, "epochs": 20, "learning_rate": 3e-3}
 
 STUDY = Study(
     name="sisa",
+    methods=("sisa", "retrain-shards"),
     paper=Paper(
         title="Machine Unlearning",
         authors="Bourtoule et al.",

@@ -168,6 +168,7 @@ SMALL = {"vocabulary": 4096, "context": 64, "batch_size": 32}
 
 STUDY = Study(
     name="spv-mia",
+    methods=("spv-mia", "loss", "zlib", "min-k", "min-k-plus-plus", "neighbourhood"),
     paper=Paper(
         title="Membership Inference Attacks against Fine-tuned Large Language Models via "
         "Self-prompt Calibration",

@@ -194,6 +194,9 @@ LARGE = {**SMALL, "width": 128, "learning_rate": 1e-3, "spread": 0.09}
 
 STUDY = Study(
     name="unforgettable-generalisation",
+    methods=(
+        "random-labels", "choice-tasks", "choice-accuracy", "layer-probing", "forget-predictors",
+    ),
     paper=Paper(
         title="Unforgettable Generalization in Language Models",
         authors="Zhang et al.",

@@ -244,6 +244,9 @@ UNLEARNERS = {
 
 STUDY = Study(
     name="ununlearning",
+    methods=(
+        "concept-episodes", "in-context-reintroduction", "filter-rates", "gradient-ascent", "npo",
+    ),
     paper=Paper(
         title="UnUnlearning: Unlearning is not sufficient for content regulation in advanced "
         "generative AI",

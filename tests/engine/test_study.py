@@ -31,6 +31,7 @@ from engram.engine.study import (
 )
 from engram.engine.study.files import plan_hash
 from engram.engine.study.results import measured
+from engram.explained import read_verdicts
 from engram.stats import claims
 
 HOME = Path(__file__).parents[2] / "studies"
@@ -445,6 +446,22 @@ def test_no_studies_at_all(engram, refused, tmp_path):
     assert engram("study", "--index").code == 0
 
 
+def test_a_study_about_no_method_is_refused(engram, write):
+    write(**{"    run=run,": "    methods=('lose',),\n    run=run,"})
+    said = engram("study", "--index")
+    assert said.code == 2
+    assert "study 'coins' is about 'lose', which is no method" in said.err
+    assert "did you mean loss" in said.err
+
+
+def test_the_index_of_other_studies_leaves_the_packages_verdicts_alone(engram, write):
+    write(**{"    run=run,": "    methods=('loss',),\n    run=run,"})
+    before = read_verdicts()
+    assert engram("study", "--index").code == 0
+    assert read_verdicts() == before
+    assert "coins" not in {study.name for study in before}
+
+
 def test_the_index_counts_verdicts(engram, write, tmp_path):
     write()
     write(name="other", text=PLAIN.replace('"coins"', '"other"'))
@@ -628,6 +645,8 @@ def test_nobody_typed_the_index():
     known = [(place, studies.load(place)) for place in studies.places(HOME).values()]
     rows = [(place, study, studies.evidence(place, study)) for place, study in known]
     assert (HOME / "README.md").read_text(encoding="utf-8") == studies.index_page(rows)
+    carried = read_verdicts()  # what the package tells of its methods
+    assert carried == tuple(studies.verdict_row(*row) for row in rows)
 
 
 @pytest.mark.parametrize("path", sorted(HOME.glob("*/results/*.json")), ids=lambda p: p.parts[-3])

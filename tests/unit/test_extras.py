@@ -16,8 +16,8 @@ from bare_site import bare_site, plain, python
 
 import engram
 from engram import catalog, extras
-from engram.cli.listing import _page as explained
 from engram.core import EngramError
+from engram.explained import explained
 
 HOME = Path(engram.__file__).parent
 PACKAGES = {
@@ -166,8 +166,7 @@ def test_methods_name_the_groups_that_they_reach(kind):
 def test_methods_that_can_train_an_adapter_say_so():
     for entry in catalog.entries("recipes").values():
         if entry.address.startswith("engram."):
-            kinds = {field["name"]: field["type"] for field in explained(entry)["fields"]}
-            adapts = "rank" in kinds and "method" in kinds
+            adapts = {"rank", "method"} <= {field.name for field in explained(entry).fields}
             assert ("peft" in dict(entry.extra_for)) == adapts, entry.name
 
 
@@ -259,5 +258,5 @@ def test_the_lists_say_what_is_missing(bare):
     assert rows["train-classifier"]["missing"] == []
     assert "(needs engram[dp], not installed)" in bare["list"]["out"]
     assert "(method lora needs engram[peft], not installed)" in bare["list"]["out"]
-    assert "needs: pip install 'engram[vision]', not installed" in bare["explain"]["out"]
+    assert "pip install 'engram[vision]' (not installed)" in bare["explain"]["out"]
     assert bare["help"]["code"] == 0, "help works without"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from engram import catalog
 from engram.cli import COMMANDS
-from engram.cli.listing import LISTS, fields_of, path_of
+from engram.cli.listing import LISTS
 from engram.core.errors import EngramError, nearest
+from engram.explained import Field
+from engram.explained.source import read_class
 
 HERE = Path(__file__).parent
 KIND_OF = {"transform": "transforms", "train": "recipes", "edit": "edits", "measure": "measures"}
@@ -136,7 +138,7 @@ def answer(words: list[str]) -> Answer:
         return ((f"{option}={choice}", help) for choice, help in found)
     if rest and rest[-1].startswith("--") and "=" not in rest[-1]:
         known = _options(command, name)
-        if rest[-1] in known and known[rest[-1]]["type"] != "bool":
+        if rest[-1] in known and known[rest[-1]].type != "bool":
             return _values(command, name, rest[-1], word)
     if word.startswith("-"):
         return _starting(word, _flags(command, name))
@@ -176,23 +178,24 @@ def _methods(kind: str) -> Answer:
 
 def _flags(command: str, name: str) -> Answer:
     for option, field in _options(command, name).items():
-        yield option, field["help"].partition("\n")[0]
-        if field["type"] == "bool":
+        yield option, field.help
+        if field.type == "bool":
             yield f"--no-{option[2:]}", ""
     yield "--help", "what there is to say"
 
 
-def _options(command: str, name: str) -> dict[str, dict[str, str]]:
+def _options(command: str, name: str) -> dict[str, Field]:
     """The options of a command and of the method named, as its files say."""
     if command in BY_HAND:
-        plain = {"type": "str", "help": ""}
-        return {o: plain | {"type": "bool"} if o == "--json" else plain for o in BY_HAND[command]}
-    found = fields_of(HERE / f"{COMMANDS[command][0]}.py", options_class(command))
+        return {o: Field(o, "bool" if o == "--json" else "str", "", "") for o in BY_HAND[command]}
+    module, options = COMMANDS[command][0], options_class(command)
+    home = "parse" if options == "Common" else module
+    found = read_class(f"engram.cli.{home}:{options}").fields
     entry = catalog.entries(KIND_OF[command]).get(name) if name else None
-    if entry is not None and (path := path_of(entry.address)) is not None:
-        found = [*fields_of(path, entry.address.partition(":")[2]), *found]
-    named = [field for field in found if "Positional" not in field["type"]]
-    return {f"--{field['name'].replace('_', '-')}": field for field in named}
+    if entry is not None:
+        found = (*read_class(entry.address).fields, *found)
+    named = [field for field in found if "Positional" not in field.type]
+    return {f"--{field.name.replace('_', '-')}": field for field in named}
 
 
 def options_class(command: str) -> str:
@@ -209,10 +212,10 @@ def options_class(command: str) -> str:
 def _values(command: str, name: str, option: str, word: str) -> Answer:
     """What can stand after an option."""
     field = _options(command, name).get(option)
-    if field is None or field["type"] == "bool":
+    if field is None or field.type == "bool":
         return iter(())
-    if "choices" in field:
-        return _starting(word, ((choice, "") for choice in field["choices"].split(",")))
+    if choices := choices_of(field.type):
+        return _starting(word, ((choice, "") for choice in choices))
     if option == "--attacks":
         head, comma, last = word.rpartition(",")
         return ((f"{head}{comma}{n}", h) for n, h in _starting(last, _methods("attacks")))
@@ -220,6 +223,15 @@ def _values(command: str, name: str, option: str, word: str) -> Answer:
         own = (("auto", "the cheapest that passes"),)
         return _starting(word, iter([*own, *_methods("edits")]))
     return _starting(word, KNOWN.get(option, lambda: iter(()))())
+
+
+def choices_of(kind: str) -> list[str]:
+    """The words that a type `Literal[...]` allows; none of another type."""
+    node = ast.parse(kind, mode="eval").body
+    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"):
+        return []
+    every = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    return [str(each.value) for each in every if isinstance(each, ast.Constant)]
 
 
 def _data() -> Answer:

@@ -21,7 +21,7 @@ Listing studies reads them without running them.
 """
 
 from engram.engine.study.files import Place, find, load, places
-from engram.engine.study.page import index_page, ours, study_page
+from engram.engine.study.page import index_page, ours, shown, study_page, verdict_row
 from engram.engine.study.plan import BUDGETS, Claim, Study
 from engram.engine.study.results import Results, read_results, results_file
 from engram.engine.study.work import Outcome, evidence, rule, run_study, write_index, write_page
@@ -39,5 +39,5 @@ __all__ = [
     "BUDGETS", "Claim", "Outcome", "Place", "Results", "Study", "above", "all_of", "at_least",
     "at_most", "equal", "evidence", "find", "index_page", "load", "mean_at_least",
     "mean_at_most", "ours", "places", "read_results", "results_file", "rule", "run_study",
-    "study_page", "write_index", "write_page",
+    "shown", "study_page", "verdict_row", "write_index", "write_page",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from engram.engine.study.figures import captions
 from engram.engine.study.files import Place
 from engram.engine.study.plan import BUDGETS, Judged, Study
 from engram.engine.study.results import Results, Seed
+from engram.explained import ClaimRow, StudyRow
 from engram.stats.claims import ALWAYS, RULES, VERDICTS, over_seeds
 
 Evidence = Mapping[str, tuple[Results, tuple[Judged, ...]]]
@@ -67,6 +68,29 @@ def index_page(rows: Sequence[tuple[Place, Study, Evidence]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def verdict_row(place: Place, study: Study, evidence: Evidence) -> StudyRow:
+    """A study's verdicts as the pages of methods show them."""
+    budget, results, judged = shown(evidence)
+    return StudyRow(
+        study.name,
+        place.summary,
+        str(study.paper),
+        tuple(study.methods),
+        budget,
+        len(results.seeds),
+        tuple(
+            ClaimRow(j.claim.text, j.claim.where, j.claim.paper_value, ours(j), j.ruling.verdict)
+            for j in judged
+        ),
+    )
+
+
+def shown(evidence: Evidence) -> tuple[str, Results, tuple[Judged, ...]]:
+    """The largest budget that was run, its results and verdicts; "" where none was."""
+    budget = next((b for b, (results, _) in evidence.items() if results.seeds), "")
+    return (budget, *(evidence[budget] if budget else next(iter(evidence.values()))))
+
+
 def counts(judged: Iterable[Judged]) -> dict[str, int]:
     """How many claims have each verdict."""
     found = [j.ruling.verdict for j in judged]
@@ -84,12 +108,11 @@ def ours(judged: Judged) -> str:
 
 
 def _index_row(place: Place, study: Study, evidence: Evidence) -> tuple[str, ...]:
-    budget = next((b for b, (results, _) in evidence.items() if results.seeds), "")
-    results, judged = evidence[budget] if budget else next(iter(evidence.values()))
+    budget, results, judged = shown(evidence)
     paper = f"[{study.paper.authors} ({study.paper.year})]({study.paper.url})"
-    shown = f"{budget}, {_seeds(len(results.seeds))}" if budget else "never run"
+    told = f"{budget}, {_seeds(len(results.seeds))}" if budget else "never run"
     link = f"[{study.name}]({place.folder.name}/README.md)"
-    return (link, place.summary, paper, shown, *(str(n) for n in counts(judged).values()))
+    return (link, place.summary, paper, told, *(str(n) for n in counts(judged).values()))
 
 
 def _claims(
@@ -108,14 +131,20 @@ def _claims(
         )
         for j in judged
     ]
-    warning = ""
-    if budget and (old := results.stale(place, study.settings(budget))):
-        warning = (
-            f"**Out of date.** study.py or its settings have changed since seed "
-            f"{', '.join(map(str, old))} was measured; `engram study {study.name} --budget "
-            f"{budget}` measures again.\n\n"
-        )
-    return f"{title}\n\n{warning}{_table(head, rows)}"
+    warning = out_of_date(place, study, budget, results)
+    return "\n\n".join(part for part in (title, warning, _table(head, rows)) if part)
+
+
+def out_of_date(place: Place, study: Study, budget: str, results: Results) -> str:
+    """A warning where a study has changed since it was measured; else empty."""
+    old = results.stale(place, study.settings(budget)) if budget else ()
+    if not old:
+        return ""
+    return (
+        f"**Out of date.** study.py or its settings have changed since seed "
+        f"{', '.join(map(str, old))} was measured; `engram study {study.name} --budget "
+        f"{budget}` measures again."
+    )
 
 
 def figures(place: Place, budgets: Iterable[str]) -> str:

@@ -70,6 +70,8 @@ class Study:
             such as a base, is made with `dataclasses.replace(run, seed=0)`.
         tried: What was tried beside the plan, as Markdown: a claim that fails says what it cost.
         seeds: How many seeds a budget takes, where it is not 1, 3 and 3.
+        methods: The methods that the claims are about, as the catalogue names them: their pages
+            show the verdicts.
         draw: `draw(run, settings)` gives figures as SVG texts by name (their titles are the
             captions); they are drawn
             once a budget, with the first seed, and shown on the page.
@@ -82,6 +84,7 @@ class Study:
     run: Measure
     tried: str = ""
     seeds: Mapping[str, int] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
     draw: Draw | None = None
 
     def __post_init__(self) -> None:

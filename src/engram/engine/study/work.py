@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engram import __version__
+from engram import __version__, catalog
 from engram.core import EngramError, Finding, nearest
 from engram.engine.run import EngineRun
 from engram.engine.study.figures import captions, write_figures
 from engram.engine.study.files import FILE, Place, load, places, where_in
-from engram.engine.study.page import index_page, study_page
+from engram.engine.study.page import index_page, study_page, verdict_row
 from engram.engine.study.plan import BUDGETS, Judged, Study
 from engram.engine.study.results import (
     Measurements,
@@ -26,10 +26,13 @@ from engram.engine.study.results import (
     results_file,
     source_hash,
 )
+from engram.explained import write_verdicts
 from engram.stats.claims import Ruling
 from engram.store import disk_errors
 
 PAGE = "README.md"
+OWN = Path(__file__).resolve().parents[4] / "studies"
+"""The studies beside Engram's own sources."""
 EVIDENCE = tuple(budget for budget in BUDGETS if budget != "smoke")
 
 
@@ -173,12 +176,33 @@ def write_page(place: Place, study: Study | None = None) -> Path:
 
 
 def write_index(folder: Path) -> Path:
-    """Write every study's README again, and the table of all of them."""
+    """Write every study's README again, and the table of all of them.
+
+    Where the folder is that of Engram's own sources, the verdicts that the package carries are
+    written too.
+
+    Raises:
+        EngramError: A study names a method that is not in the catalogue.
+    """
     known = [(place, load(place)) for place in places(folder).values()]
     for place, study in known:
         write_page(place, study)
     rows = [(place, study, evidence(place, study)) for place, study in known]
+    for _, study, _ in rows:
+        _check_methods(study)
+    if folder.resolve() == OWN:
+        write_verdicts(verdict_row(*row) for row in rows)
     return _write(folder / PAGE, index_page(rows))
+
+
+def _check_methods(study: Study) -> None:
+    known = [name for kind in catalog.KINDS for name in catalog.entries(kind)]
+    for name in study.methods:
+        if name not in known:
+            raise EngramError(
+                f"study {study.name!r} is about {name!r}, which is no method",
+                hint=nearest(name, known, "`engram ls` lists them"),
+            )
 
 
 def _write(path: Path, text: str) -> Path:

@@ -61,7 +61,7 @@ class PProbing:
     share: float = 0.5
     """Share of the people that the classifiers learn from, in (0, 1)."""
     rank: int = 2
-    """Of the change to the embeddings; 0 leaves them as they are."""
+    """Rank of the change to the embeddings, the paper's 2; 0 leaves them as they are."""
     steps: int = 1000
     """Steps of AdamW."""
     batch_size: int = 50

@@ -57,11 +57,11 @@ class QProbing:
     share: float = 0.5
     """Share of the people that the classifier learns from, in (0, 1)."""
     rank: int = 16
-    """Of the change to the embeddings; 0 leaves them as they are."""
+    """Rank of the change to the embeddings, the paper's 16; 0 leaves them as they are."""
     steps: int = 1000
-    """Steps of AdamW."""
+    """Steps of AdamW. The paper takes 30,000."""
     batch_size: int = 200
-    """People in a step."""
+    """People in a step. The paper takes 200."""
     learning_rate: float = 1e-2
     """The highest; it falls linearly to 0."""
     weight_decay: float = 0.3

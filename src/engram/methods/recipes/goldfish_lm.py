@@ -49,10 +49,10 @@ class GoldfishLm(Tuning):
     )
 
     one_in: int = 4
-    """K: one token in so many is left out of the loss, at least 2."""
+    """K: one token in so many is left out of the loss, at least 2; the paper's 4."""
     hash_tokens: int = 13
-    """h: tokens before that decide. Fewer protect more of short records, and leave out the same
-    token after common phrases every time."""
+    """h: tokens before that decide, the paper's 13. Fewer protect more of short records, and leave
+    out the same token after common phrases every time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

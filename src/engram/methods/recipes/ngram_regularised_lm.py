@@ -57,7 +57,7 @@ class NgramRegularisedLm(Tuning):
     threshold: float = 0.1
     """Tau: excess that costs nothing, of a probability, or in nats in log space."""
     ngram: int = 4
-    """n: tokens of a window."""
+    """n: tokens of a window. The paper takes 4 to 6."""
     space: Space = "probability"
     """probability: surer runs cost more; log: rare runs that became less rare cost as much."""
 
