@@ -16,6 +16,7 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 import engram
+from engram import extras
 
 HOME = Path(__file__).resolve().parents[2]
 SOURCES = HOME / "src"
@@ -103,11 +104,12 @@ def elsewhere(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def empty(wheel, tmp_path_factory, elsewhere):
-    """An environment with the wheel and what it asks for, put there without an index.
+    """An environment with the wheel and what it cannot do without, put there without an index.
 
     Returns a function that runs `engram` in it, in a folder outside the repository.
     """
-    site = bare_site(tmp_path_factory.mktemp("site"), set())
+    optional = {name for extra, names in extras.packages().items() if extra for name in names}
+    site = bare_site(tmp_path_factory.mktemp("site"), optional)
     into = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip += ["--no-index", "--no-deps", "--no-compile", "--target", str(into), str(wheel)]
@@ -127,7 +129,8 @@ def test_in_an_empty_environment_the_wheel_answers(empty):
     assert {"min-k", "loss"} <= {row["name"] for row in rows["attacks"]}
     found = json.loads(empty("doctor", "--json").stdout)
     assert found["engram"] == engram.__version__
-    assert found["packages"][""]["torch"]
+    assert all(found["packages"][""].values()), "what it cannot do without"
+    assert not found["packages"]["fast"]["numba"]
     assert "_engram" in empty("completion", "bash").stdout
     if find_spec("engram.web"):
         assert empty("view", "--help").returncode == 0

@@ -47,7 +47,7 @@ QUICK = Size(
     "demo:letters?n=100&seed=7",
     "demo:letters?n=80&seed=11",
     {"layers": 1, "width": 96, "vocabulary": 512, "context": 160, "epochs": 4},
-    epochs=30,
+    epochs=20,
     battery="quick",
 )
 """The whole story, on a third of the letters and with a smaller model."""
