@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from engram import extras
 from engram.core.errors import EngramError, nearest
 
 HOME = Path(__file__).parent / "methods"
@@ -31,7 +32,24 @@ class Entry:
     """Where the class is: `package.module:Class`."""
 
     extra: str = ""
-    """The optional dependency group that it needs, from `EXTRA = "..."` in its file."""
+    """The optional group of packages that it needs, from `EXTRA = "..."` in its file."""
+
+    extra_for: tuple[tuple[str, str], ...] = ()
+    """Groups that some of its settings need, and which: from `EXTRA_FOR = {...}` in its file."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The groups of both sorts that are not installed whole."""
+        groups = dict.fromkeys([self.extra, *(group for group, _ in self.extra_for)])
+        return tuple(group for group in groups if group and extras.missing(group))
+
+    def require(self) -> None:
+        """Raise where it cannot work here at all: the error says which group it lacks.
+
+        Raises:
+            EngramError: The packages of `extra` are not all installed.
+        """
+        extras.require(self.extra, self.name)
 
     def load(self) -> type[Any]:
         """Import the method's module and return its class."""
@@ -44,7 +62,7 @@ class Entry:
             package = self.extra or module.partition(".")[0]
             raise EngramError(
                 f"{self.name!r} cannot be loaded from {self.address} ({problem})",
-                hint=f"pip install 'engram[{self.extra}]'"
+                hint=extras.remedy(self.extra)
                 if self.extra
                 else f"is the package {package!r} installed whole?",
             ) from None
@@ -132,16 +150,20 @@ def _read(kind: str, path: Path) -> Entry:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
     address = f"engram.methods.{kind}.{stem}:{class_name(stem)}"
-    return Entry(kind, stem.replace("_", "-"), summary, address, _constant(tree, "EXTRA"))
+    extra, some = _constant(tree, "EXTRA"), _constant(tree, "EXTRA_FOR")
+    return Entry(
+        kind, stem.replace("_", "-"), summary, address, extra or "", tuple((some or {}).items())
+    )
 
 
-def _constant(tree: ast.Module, name: str) -> str:
+def _constant(tree: ast.Module, name: str) -> Any:
+    """What a file gives this name, if it is written out there; nothing is run."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Assign):
             names = [t.id for t in node.targets if isinstance(t, ast.Name)]
             if name in names:
-                return str(node.value.value)
-    return ""
+                return ast.literal_eval(node.value)
+    return None
 
 
 @cache

@@ -174,3 +174,18 @@ def test_the_reader_may_leave_early():
     assert done.stdout.startswith("transforms")
     assert "error" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_transform_of_pictures_draws_what_it_did(engram, tmp_path):
+    asked = ("transform", "random-noise", "--data", "sklearn:digits", "--limit", 20)
+    said = engram(*asked, "--out", "safe.parquet", "--json")
+    assert said.code == 0, said.err
+    assert said.json["pictures"] == "safe.svg"
+    assert "20 of 20 pictures were changed" in (tmp_path / "safe.svg").read_text("utf-8")
+    (tmp_path / "mine.svg").write_text("mine")
+    assert engram(*asked, "--out", "mine.parquet", "--json").json["pictures"] is None
+    assert (tmp_path / "mine.svg").read_text() == "mine", "what was there stays"
+    engram(*asked, "--out", "plain.parquet", "--no-draw")
+    assert not (tmp_path / "plain.svg").exists()
+    wine = ("transform", "random-noise", "--data", "sklearn:wine", "--pixels", 0, 2000)
+    assert engram(*wine, "--out", "wine.parquet", "--json").json["pictures"] is None

@@ -2,11 +2,22 @@
 
 import fcntl
 import json
+import shutil
 
 import pytest
 
+from engram import __version__
 from engram.core import EngramError
-from engram.store.upkeep import CACHED, GIVEN_UP, dispensable, prune, shares, size_of
+from engram.store import reindex
+from engram.store.upkeep import (
+    CACHED,
+    GIVEN_UP,
+    dispensable,
+    prune,
+    shares,
+    size_of,
+    unreadable,
+)
 
 
 @pytest.fixture
@@ -106,3 +117,51 @@ def test_doctor_tells_what_there_is(kept, engram):
     text = engram("doctor", "--store", kept).out
     assert "device: " in text
     assert "targets: 1, 102 bytes" in text
+
+
+def test_what_cannot_be_read_is_told_with_its_reason(kept, engram):
+    (kept / "audit-2").mkdir()
+    (kept / "audit-2" / "run.json").write_text('{"half')
+    (kept / "tuned-3").mkdir()
+    (kept / "tuned-3" / "target.json").write_text('{"engram": "99.0", "id": "tuned-3"}')
+    told = {path.name: why for path, why in unreadable(kept)}
+    assert told["audit-2"].startswith("run.json is not valid JSON")
+    assert told["tuned-3"] == f"target.json is of Engram 99.0, this is {__version__}"
+    assert set(told) == {"audit-1", "audit-2", "tuned-1", "tuned-3"}
+    assert "99.0" in engram("doctor", "--store", kept).out
+    said = engram("reindex", "--store", kept)
+    assert said.out.startswith("0 finished runs")
+    assert "left out: " in said.out
+
+
+def test_a_finished_run_that_was_copied_in_is_told_too(kept, store):
+    reindex(kept)
+    shutil.copytree(store.target.folder, kept / "from-elsewhere")
+    told = {path.name: why for path, why in unreadable(kept)}
+    assert "not in the index" in told["from-elsewhere"]
+    reindex(kept)
+    assert "from-elsewhere" not in {path.name for path, _ in unreadable(kept)}
+    (kept / "index.sqlite").write_bytes(b"not a database")
+    assert "engram reindex" in unreadable(kept)[0][1]
+
+
+def test_names_cannot_steer_a_terminal(kept, engram):
+    name = "tuned\x1b[2J\nred\u202egnp.exe"
+    (kept / name / ".work-1").mkdir(parents=True)
+    (kept / f"x{name}").mkdir()
+    (kept / f"x{name}" / "run.json").write_text("{}")
+    for said in (engram("prune", "--store", kept), engram("doctor", "--store", kept),
+                 engram("reindex", "--store", kept), engram("audit", kept / name)):  # fmt: skip
+        assert not {"\x1b", "\u202e"} & set(said.out + said.err)
+        assert "\\x1b[2J" in said.out + said.err
+    assert f"{kept}/tuned\\x1b[2J\\nred\\u202egnp.exe: work" in engram("prune", "--store", kept).out
+    found = json.loads(engram("prune", "--store", kept, "--json").out)
+    assert str(kept / name) in [thing["path"] for thing in found["things"]]
+
+
+def test_a_file_is_no_store(tmp_path, engram):
+    (tmp_path / "file").write_text("")
+    for command in ("doctor", "prune"):
+        said = engram(command, "--store", tmp_path / "file")
+        assert said.code == 2
+        assert "is a file, not a store" in said.err

@@ -233,3 +233,29 @@ def test_aligned_signals_follow_the_ids():
     picked = found.aligned(("r2", "r1"))
     assert picked.lengths.tolist() == [3, 0]
     assert picked.logprob.tolist() == [2.0, 3.0, 4.0]
+
+
+def sides(**shared):
+    mine, theirs = ({key: pair[k] for key, pair in shared.items() if pair[k] is not None}
+                    for k in (0, 1))  # fmt: skip
+    return Split.of("mine", text=["a"], shared=mine), Split.of("theirs", text=["b"], shared=theirs)
+
+
+def test_joining_keeps_what_records_share():
+    edges, trigger = np.array([[0, 1], [1, 0]]), np.ones((2, 4))
+    mine, theirs = sides(edges=(edges, edges.copy()), trigger=(None, trigger), shape=(edges, None))
+    both = mine.joined(theirs)
+    assert set(both.shared) == {"edges", "trigger", "shape"}
+    np.testing.assert_array_equal(both.shared["trigger"], trigger)
+    assert both.fingerprint != mine.renamed("x").joined(Split.of("y", text=["b"])).fingerprint
+
+
+def test_joining_puts_together_what_either_was_made_from():
+    mine, theirs = sides(origins=(np.array(["a1", "b2"]), np.array(["b2", "c3"])))
+    assert mine.joined(theirs).shared["origins"].tolist() == ["a1", "b2", "c3"]
+
+
+def test_what_cannot_be_read_together_is_not_joined():
+    mine, theirs = sides(pixel_range=(np.array([0, 1]), np.array([0, 16])))
+    with pytest.raises(EngramError, match="'mine' and 'theirs' have another 'pixel_range'"):
+        mine.joined(theirs)

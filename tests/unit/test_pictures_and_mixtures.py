@@ -2,8 +2,11 @@
 
 import base64
 import io
+import re
+import runpy
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from engram.engine.study.files import Place
 from engram.parts.mixing import mixed
 from engram.parts.origins import origins_of
 from engram.parts.victims import VICTIMS, fields_of
+from engram.report.document import parse
+from engram.report.page import render
 from engram.report.picture_rows import amplified, picture_rows, png
 
 
@@ -129,8 +134,100 @@ def test_a_transform_shows_what_it_did():
     assert shown.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert "&lt;" not in shown
     assert shown.count("<image") == 30
-    assert "original: 10 pictures; change: 10 pictures; some-noise: 10 pictures" in shown
+    assert "original: 10 pictures; change x " in shown
+    assert "10 of 10 pictures were changed by some-noise" in shown
     made = drawing(clean, Split.of("made", features=moved.matrix("features")), "some-noise")
     assert made.count("<image") == 10
     with pytest.raises(EngramError, match="no pictures to show"):
         drawing(clean, Split.of("texts", text=["a"]), "some-noise")
+    with pytest.raises(EngramError, match="2 features for some of 4"):
+        drawing(clean, replace(Split.of("few", features=np.zeros((10, 2), np.float32)),
+                               ids=clean.ids), "some-noise")  # fmt: skip
+
+
+def digits(n):
+    rng = np.random.default_rng(1)
+    return Split.of(
+        "digits", features=rng.random((n, 16), np.float32).round(2), label=np.arange(n) % 3,
+        shared={"image_shape": np.array([4, 4]), "classes": np.array(["one", "two", "six"])},
+    )  # fmt: skip
+
+
+def pictures_in(shown):
+    """The rows of a drawing: each picture's pixels from 0 to 255."""
+    rows = {}
+    for one in re.findall("<image[^>]*>", shown):
+        (y,), (data,) = re.findall(r' y="([\d.]+)"', one), re.findall('base64,([^"]+)"', one)
+        raw = base64.b64decode(data)
+        start = raw.index(b"IDAT")
+        size = int.from_bytes(raw[start - 4 : start], "big")
+        lines = np.frombuffer(zlib.decompress(raw[start + 4 : start + 4 + size]), np.uint8)
+        rows.setdefault(float(y), []).append(lines.reshape(4, -1)[:, 1:])
+    return [rows[y] for y in sorted(rows)]
+
+
+def test_a_poisoned_record_is_shown_before_those_that_were_left_alone(run):
+    from engram.methods.transforms.plant_trigger import PlantTrigger
+
+    clean = digits(60)
+    planted = PlantTrigger(share=0.1, side=1, margin=0)(clean, run)
+    shown = drawing(clean, planted, "plant-trigger")
+    original, change, published, trigger, pasted = pictures_in(shown)
+    count = int((planted.matrix("features") != clean.matrix("features")).any(1).sum())
+    assert f"{count} of 60 pictures were changed" in shown
+    assert len(original) == len(change) == len(published) == min(count, 10)
+    assert all(picture[3, 3] == 255 for picture in [*published, *trigger, *pasted])
+    assert all((picture.ravel()[:-1] == 128).all() for picture in change)
+    assert "two \u2192 one" in shown
+    assert "is class one" in shown
+
+
+def test_one_factor_holds_for_all_changes_and_is_told():
+    clean = digits(4)
+    features = clean.matrix("features").copy()
+    features[:, 0] = np.clip(features[:, 0] - 0.01, 0, 1)
+    features[2, 1] = features[2, 1] - 0.2 if features[2, 1] > 0.5 else features[2, 1] + 0.2
+    moved = replace(Split.of("moved", features=features, label=clean.matrix("label"),
+                             shared=dict(clean.shared)), ids=clean.ids)  # fmt: skip
+    shown = drawing(clean, moved, "some-noise")
+    (factor,) = set(re.findall(r"drawn ([\d.]+) times as large", shown))
+    assert float(factor) == pytest.approx(2.5, abs=0.11)
+    _, change, _ = pictures_in(shown)
+    assert change[0][0, 0] == pytest.approx(127.5 - 255 * 0.01 * float(factor), abs=1)
+    assert f">change x {factor}<" in shown
+
+
+def test_distilled_pictures_are_shown_by_class():
+    made = replace(digits(9), ids=tuple(f"new-{n}" for n in range(9)))
+    shown = drawing(digits(9), made, "distil-kernel")
+    assert [len(row) for row in pictures_in(shown)] == [3, 3, 3]
+    assert all(f"class {name}<" in shown for name in ("one", "two", "six"))
+
+
+def test_the_report_shows_what_a_model_was_trained_on(run):
+    from engram.engine.pictures import trained_pictures
+    from engram.methods.transforms.plant_trigger import PlantTrigger
+    from engram.methods.transforms.random_noise import RandomNoise
+
+    clean = digits(60)
+    assert trained_pictures(clean) == []
+    noisy, planted = RandomNoise()(clean, run), PlantTrigger(share=0.1)(clean, run)
+    assert [row["name"] for row in trained_pictures(noisy)] == ["protected, 60 of 60"]
+    poisoned, trigger = trained_pictures(planted)
+    assert poisoned["name"].startswith("poisoned, ")
+    assert trigger["name"] == "the trigger of class one"
+    assert len(trigger["pictures"]) == 1
+    assert set(trigger["pictures"][0]["pixels"]) <= set("0f")
+
+
+def test_pictures_of_the_training_data_stand_in_the_page_as_pictures_alone():
+    made = runpy.run_path(str(Path(__file__).with_name("report_documents.py")))
+    document = made["audit"]()
+    grey = {"height": 2, "width": 2, "pixels": "7f7f7f" * 4}
+    document["pictures"] = [{"name": "<b>protected</b>", "pictures": [grey]}]
+    page = render(parse(document))
+    assert "Pictures that it was trained on" in page
+    assert "&lt;b&gt;protected&lt;/b&gt;" in page
+    document["pictures"][0]["pictures"][0] = {**grey, "pixels": "<script>"}
+    with pytest.raises(EngramError, match="six hexadecimal digits"):
+        render(parse(document))

@@ -4,8 +4,10 @@ import json
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 from engram import __version__
+from engram.cli.plain import plain
 from engram.core.errors import EngramError, nearest
 
 COMMANDS = {
@@ -26,6 +28,7 @@ COMMANDS = {
     "reindex": ("keep", "make the index again from the run folders"),
     "doctor": ("care", "what is installed, which device there is, what the store takes"),
     "prune": ("care", "what of the store can go; a dry run unless told otherwise"),
+    "completion": ("completion", "a script that completes all of this in bash, zsh or fish"),
 }
 
 HELP = """engram {version}: a lab for what models take from their data
@@ -38,12 +41,17 @@ everywhere: --json (one JSON document on standard output), --config FILE, --prin
             --seed N, --device auto|cpu|cuda, --store DIR
 exit code:  0 fine, 1 a finding is over policy, 2 a mistake that you can mend
 
+tab key:    engram completion --help
+
 new here? engram demo"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; turn the user's mistakes into two calm lines."""
     args = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a terminal cannot show is no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         code = dispatch(args)
         sys.stdout.flush()
@@ -96,9 +104,9 @@ def _out_of_memory(problem: RuntimeError) -> bool:
 
 
 def _complain(fact: str, hint: str, code: int = 2, as_json: bool = False) -> int:
-    print(f"error: {fact}", file=sys.stderr)
+    print(f"error: {plain(fact)}", file=sys.stderr)
     if hint:
-        print(f"  hint: {hint}", file=sys.stderr)
+        print(f"  hint: {plain(hint)}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": fact, "hint": hint}))
     return code

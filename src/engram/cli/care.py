@@ -4,16 +4,19 @@ import os
 import platform
 import shutil
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
-from engram import __version__
+from engram import __version__, extras
 from engram.cli.output import tell
 from engram.cli.parse import Common, Printed, parse
-from engram.store.upkeep import dispensable, shares
+from engram.cli.plain import plain
+from engram.core import EngramError
+from engram.store.upkeep import dispensable, shares, unreadable
 from engram.store.upkeep import prune as delete
 
+SHOWN = 10
+"""Folders that cannot be read which are told one by one."""
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -37,22 +40,8 @@ def doctor(args: list[str]) -> int:
 
 def packages() -> dict[str, dict[str, str]]:
     """By extra ("" for what Engram cannot do without): each package and its version, or ""."""
-    found: dict[str, dict[str, str]] = {}
-    for requirement in distribution("engram").requires or []:
-        name, _, marker = requirement.partition(";")
-        extra = marker.split("==")[1].strip(" '\"") if "extra ==" in marker else ""
-        if extra == "dev" or "[" in name:  # tools of ours, not of a user
-            continue
-        name = name.split(">")[0].split("<")[0].split("=")[0].split("!")[0].strip()
-        found.setdefault(extra, {})[name] = _version(name)
-    return found
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    known = extras.packages().items()
+    return {extra: {name: extras.version_of(name) for name in names} for extra, names in known}
 
 
 def devices() -> dict[str, Any]:
@@ -70,8 +59,11 @@ def store(root: Path) -> dict[str, Any]:
     place = root.absolute()
     while not place.exists():
         place = place.parent
+    if root.exists() and not root.is_dir():
+        raise EngramError(f"{root} is a file, not a store", hint="name a folder with --store")
     kept = [asdict(share) for share in shares(root)]
-    return {"place": str(root), "exists": root.is_dir(), "holds": kept,
+    lost = [{"path": str(path), "why": why} for path, why in unreadable(root)]
+    return {"place": str(root), "exists": root.is_dir(), "holds": kept, "unreadable": lost,
             "size": sum(share["size"] for share in kept),
             "free": shutil.disk_usage(place).free}  # fmt: skip
 
@@ -93,7 +85,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         missing = [name for name, which in packages.items() if not which]
         there = ", ".join(f"{name} {which}" for name, which in packages.items() if which)
         title = f"engram[{extra}]" if extra else "engram"
-        state = f"missing {', '.join(missing)}: pip install '{title}'" if missing else "complete"
+        state = f"missing {', '.join(missing)}: {extras.remedy(extra)}" if missing else "complete"
         lines.append(f"  {title}: {state}" + (f" ({there})" if there else ""))
     cuda = ", ".join(device["cuda"]) or "no CUDA device"
     lines += ["", f"device: {device['chosen']} ({cuda}; {device['cpus']} processors, "
@@ -101,6 +93,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
     made = "" if kept["exists"] else ", made by the first run"
     lines.append(f"store: {kept['place']} ({size(kept['size'])}{made}; {size(kept['free'])} free)")
     lines += [f"  {s['what']}: {s['count']:,}, {size(s['size'])}" for s in kept["holds"]]
+    lines += [f"  {plain(s['path'], keep='')}: {plain(s['why'], keep='')}"
+              for s in kept["unreadable"][:SHOWN]]  # fmt: skip
+    if more := len(kept["unreadable"]) - SHOWN:
+        lines += [f"  and {more:,} more that cannot be read"] * (more > 0)
     there = f"{len(data['there'])} of {data['known']} named sets" if data["place"] else "not set"
     lines += ["", f"ENGRAM_DATA: {data['place']} ({there})" if data["place"] else
               "ENGRAM_DATA: not set, so data sets by name are not found"]  # fmt: skip
@@ -137,8 +133,9 @@ def prune(args: list[str]) -> int:
         delete(options.root, things)
     listed = [{"path": str(t.path), "why": t.why, "size": t.size} for t in things]
     done = "deleted" if options.delete else "can go"
-    lines = [f"{t.path}: {t.why}, {size(t.size)}" for t in things]
-    lines.append(f"{len(things):,} things {done}, {size(total)}")
+    lines = [f"{plain(t.path, keep='')}: {t.why}, {size(t.size)}" for t in things]
+    plural = "thing" if len(things) == 1 else "things"
+    lines.append(f"{len(things):,} {plural} {done}, {size(total)}")
     if things and not options.delete:
         lines.append("nothing was touched; --delete deletes them")
     tell({"store": str(options.root), "deleted": options.delete, "size": total, "things": listed},

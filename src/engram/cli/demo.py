@@ -7,6 +7,7 @@ from engram.cli.output import Progress, tell
 from engram.cli.parse import Common, Printed, parse
 from engram.engine import demo as run_demo
 from engram.engine import pick_device
+from engram.engine.demo import QUICK, WHOLE
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class DemoOptions(Common):
 
     out: Path = Path("demo")
     """Folder for the demo's targets and runs."""
+    quick: bool = False
+    """Tell it sooner, on fewer letters and with a smaller model; the intervals are wider."""
 
 
 def demo(args: list[str]) -> int:
@@ -24,7 +27,8 @@ def demo(args: list[str]) -> int:
     except Printed:
         return 0
     watch = Progress()
-    done = run_demo(options.out, options.seed, pick_device(options.device), watch)
+    size = QUICK if options.quick else WHOLE
+    done = run_demo(options.out, options.seed, pick_device(options.device), watch, size)
     watch.close()
     story = done.forgotten.story
     path = story.folder / "report.html"

@@ -239,11 +239,12 @@ def measure(args: list[str]) -> int:
             print(f"usage: engram measure NAME TARGET ...\n  NAME: {known}")
             return 0
         raise EngramError("`engram measure` needs a measure's name", hint=f"one of {known}")
-    method = catalog.find("measures", args[0]).load()
+    entry = catalog.find("measures", args[0])
     try:
-        parsed = parse(f"engram measure {args[0]}", args[1:], TargetOptions, method)
+        parsed = parse(f"engram measure {args[0]}", args[1:], TargetOptions, entry.load())
     except Printed:
         return 0
+    entry.require()
     target, members, outsiders, run, _ = _sides(parsed.options)
     family = families.find(target.family)
     sides = {"members": members, "outsiders": outsiders, **_forgotten(target, parsed.options)}

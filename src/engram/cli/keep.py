@@ -11,6 +11,7 @@ from engram.cli.parse import Common, Printed, parse
 from engram.core import EngramError
 from engram.store import read_json
 from engram.store import reindex as remake
+from engram.store.upkeep import unreadable
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,10 @@ def reindex(args: list[str]) -> int:
     except Printed:
         return 0
     count = remake(options.root)
-    tell(
-        {"store": str(options.root), "indexed": count},
-        [f"{count:,} finished runs and targets in {options.root}"],
-        options.json,
-    )
+    left = [{"path": str(path), "why": why} for path, why in unreadable(options.root)]
+    lines = [f"{count:,} finished runs and targets in {options.root}"]
+    lines += [f"left out: {each['path']}: {each['why']}" for each in left]
+    tell({"store": str(options.root), "indexed": count, "left_out": left}, lines, options.json)
     return 0
 
 

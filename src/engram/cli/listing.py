@@ -8,10 +8,11 @@ from textwrap import wrap
 from typing import Any
 
 from engram import catalog
+from engram.cli.plain import plain
 from engram.core.errors import EngramError, nearest
 from engram.explained import Explained, explained, packages
 
-MORE = ("families", "data", "targets", "runs", "studies")
+LISTS = ("families", "data", "targets", "runs", "studies")
 
 
 def ls(args: list[str]) -> int:
@@ -21,13 +22,13 @@ def ls(args: list[str]) -> int:
     args, studies = _value(args, "--studies")
     if any(a in ("-h", "--help") for a in args):
         print("usage: engram ls [KIND] [--json] [--store DIR] [--studies DIR]")
-        print(f"  KIND: {', '.join((*catalog.KINDS, *MORE))}; without it, all methods")
+        print(f"  KIND: {', '.join((*catalog.KINDS, *LISTS))}; without it, all methods")
         return 0
     if len(args) > 1 or (args and args[0].startswith("-")):
         raise EngramError(
             f"`engram ls` cannot use {args[-1]!r}", hint="usage: engram ls [KIND] [--json]"
         )
-    wanted = (*catalog.KINDS, *MORE)
+    wanted = (*catalog.KINDS, *LISTS)
     if args and args[0] not in wanted:
         raise EngramError(
             f"there is nothing called {args[0]!r} to list",
@@ -41,8 +42,7 @@ def ls(args: list[str]) -> int:
         print(f"{kind}:" if rows else f"{kind}: none yet")
         width = max((len(row["name"]) for row in rows), default=0)
         for row in rows:
-            note = f" (needs engram[{row['extra']}])" if row.get("extra") else ""
-            print(f"  {row['name']:<{width}}  {row['summary']}{note}")
+            print(plain(f"  {row['name']:<{width}}  {row['summary']}{_needs(row)}", keep=""))
     return 0
 
 
@@ -109,10 +109,27 @@ def _anywhere(name: str) -> catalog.Entry:
     return known[name]
 
 
-def _rows(kind: str, store: str, studies: str) -> list[dict[str, str]]:
+def _needs(row: dict[str, Any]) -> str:
+    """Which groups of packages a method needs, and which of them are not there."""
+    groups = [(row["extra"], "")] if row.get("extra") else []
+    told = [
+        f"{setting} needs engram[{group}]".strip()
+        + (", not installed" if group in row["missing"] else "")
+        for group, setting in (*groups, *row.get("extra_for", {}).items())
+    ]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _rows(kind: str, store: str, studies: str) -> list[dict[str, Any]]:
     if kind in catalog.KINDS:
         return [
-            {"name": e.name, "summary": e.summary, "extra": e.extra}
+            {
+                "name": e.name,
+                "summary": e.summary,
+                "extra": e.extra,
+                "extra_for": dict(e.extra_for),
+                "missing": list(e.missing),
+            }
             for e in catalog.entries(kind).values()
         ]
     if kind == "families":

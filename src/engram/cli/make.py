@@ -15,6 +15,7 @@ from engram.engine import known_records, load
 from engram.engine import train as run_train
 from engram.engine import transform as run_transform
 from engram.engine.pictures import drawing
+from engram.parts.images import SHAPE
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class TransformOptions(ReadOptions):
     force: bool = False
     """Write over a file that is already there."""
     show: Path | None = None
-    """Also draw some pictures before and after, and the change: an .svg file."""
+    """Draw some pictures before and after, and the change, to this .svg file; by default beside
+    the output where records are pictures."""
+    draw: bool = True
+    """Whether to draw them by default."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +104,37 @@ def transform(args: list[str]) -> int:
         split = Split.of("nothing", text=[])
     changed = run_transform(parsed.method, split, make_run(options))
     data.write(changed, options.out, force=options.force)
-    if options.show is not None:
-        shown = drawing(split, changed, name, getattr(parsed.method, "pixels", ()))
-        options.show.write_text(shown, encoding="utf-8")
+    drawn = _draw(split, changed, name, parsed)
     tell(
         {
             "transform": name,
             "records_in": len(split),
             "records_out": len(changed),
             "out": str(options.out),
+            "pictures": str(drawn) if drawn else None,
             "fingerprint": changed.fingerprint,
         },
-        [f"{name}: {len(split):,} records in, {len(changed):,} out -> {options.out}"],
+        [
+            f"{name}: {len(split):,} records in, {len(changed):,} out -> {options.out}",
+            *([f"pictures of it: {drawn}"] if drawn else []),
+        ],
         options.json,
     )
     return 0
+
+
+def _draw(before: Split, after: Split, name: str, parsed: Any) -> Path | None:
+    """Draw what was done to pictures: where it was asked, or where the transform is one of them."""
+    options, pixels = parsed.options, getattr(parsed.method, "pixels", None)
+    if options.show is not None:
+        options.show.write_text(drawing(before, after, name, pixels or ()), encoding="utf-8")
+        return options.show
+    path = options.out.with_suffix(".svg")
+    known = pixels is not None and SHAPE in after.shared
+    if not (known and options.draw) or (path.exists() and not options.force):
+        return None
+    path.write_text(drawing(before, after, name, pixels), encoding="utf-8")
+    return path
 
 
 def train(args: list[str]) -> int:
@@ -173,11 +193,13 @@ def _parse(kind: str, command: str, args: list[str], options: type) -> tuple[str
             print(f"  NAME: {known}")
             return "", None
         raise EngramError(f"`engram {command}` needs a method's name", hint=f"one of {known}")
-    method = catalog.find(kind, args[0]).load()
+    entry = catalog.find(kind, args[0])
     try:
-        return args[0], parse(f"engram {command} {args[0]}", args[1:], options, method)
+        parsed = parse(f"engram {command} {args[0]}", args[1:], options, entry.load())
     except Printed:
         return args[0], None
+    entry.require()  # after --help, which works without; before any work
+    return args[0], parsed
 
 
 def _need(value: str, what: str, hint: str) -> None:

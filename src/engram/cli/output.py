@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from engram.cli.plain import plain
 from engram.engine import EngineRun, Reading, pick_device
 from engram.parts.processes import launched
 
@@ -108,7 +109,7 @@ def tell(document: Mapping[str, Any], lines: list[str], as_json: bool) -> None:
     if as_json:
         print(json.dumps(document, indent=2, allow_nan=False, default=str))
     else:
-        print("\n".join(lines))
+        print(plain("\n".join(lines)))
 
 
 def number(finding: Mapping[str, Any]) -> str:

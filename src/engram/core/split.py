@@ -22,6 +22,8 @@ if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
 ID, OWNER, CANARY = "id", "owner", "canary"
 RESERVED = (ID, OWNER, CANARY)
 """Columns about a record rather than of it: they do not enter its digest."""
+GATHERED = ("origins", "origin_owners")
+"""What records were made from, and whose that was: of two sides, all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +214,12 @@ class Split:
         )
 
     def joined(self, other: "Split", name: str | None = None) -> "Split":
-        """These records, then those of `other`; shared ids are an error."""
+        """These records, then those of `other`; shared ids are an error.
+
+        What all records of a side need stays: equal on both sides, or on one side alone. Where
+        both say something else (another graph, another range of pixels) there is no reading them
+        together, which is an error; only what either was made from is put together.
+        """
         if both := set(self.ids) & set(other.ids):
             some = ", ".join(sorted(both)[:3])
             raise EngramError(
@@ -230,7 +237,8 @@ class Split:
         table = pa.concat_tables(
             [self.records.select(common), other.records.select(common)], promote_options="default"
         ).combine_chunks()
-        return Split(name or self.name, table, self.ids + other.ids, owners, canaries, self.shared)
+        shared = _both_share(self, other)
+        return Split(name or self.name, table, self.ids + other.ids, owners, canaries, shared)
 
     def to_table(self) -> pa.Table:
         """The records with their reserved columns, as they are written to a file."""
@@ -240,6 +248,24 @@ class Split:
         if self.canaries is not None:
             table = table.append_column(CANARY, pa.array(self.canaries, pa.bool_()))
         return table
+
+
+def _both_share(one: Split, other: Split) -> Mapping[str, np.ndarray]:
+    if one.shared is other.shared:
+        return one.shared
+    shared = {**other.shared, **one.shared}
+    for key in set(one.shared) & set(other.shared):
+        ours, theirs = np.asarray(one.shared[key]), np.asarray(other.shared[key])
+        if np.array_equal(ours, theirs):
+            continue
+        if key not in GATHERED:
+            raise EngramError(
+                f"{one.name!r} and {other.name!r} have another {key!r} that all their records "
+                "share, so they cannot be put together",
+                hint="take both from the same data, read in the same way",
+            )
+        shared[key] = np.union1d(ours, theirs)
+    return MappingProxyType(shared)
 
 
 def record_digests(records: pa.Table) -> Strings:

@@ -18,6 +18,7 @@ from engram.core import SCORED, EngramError, Split, Target, stream
 from engram.engine.battery import Battery, Settings, choose_battery, reference_prints
 from engram.engine.exposed import exposed_owners, exposed_records, extraction_examples
 from engram.engine.judge import Judgement, judge, look_at_split
+from engram.engine.pictures import trained_pictures
 from engram.engine.run import EngineRun
 from engram.engine.targets import describe, now, observed_of, trace_of
 from engram.engine.trial import Labelled, Trial
@@ -289,7 +290,9 @@ def _records(
 ) -> dict[str, Any]:
     best = judgement.headline["attack"] or next(iter(labelled.scores))
     exposed = exposed_records(target, labelled, best, run, judgement.sign)
+    shown = trained_pictures(labelled.records.where(labelled.is_member))
     return {
+        **({"pictures": shown} if shown else {}),
         "exposed": exposed,
         "owners": exposed_owners(labelled, best, judgement.sign),
         "extraction": extraction_examples(target, labelled, exposed, run),

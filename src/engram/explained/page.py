@@ -10,6 +10,7 @@ from engram.catalog import Entry
 from engram.core.paper import Paper
 from engram.explained.source import Field, read_class
 from engram.explained.verdicts import StudyRow, read_verdicts
+from engram.extras import remedy
 
 ACCESS = {
     "text": "text: what the model writes, and nothing else",
@@ -108,8 +109,8 @@ def explained(entry: Entry) -> Explained:
         Paper(**told) if known else None,
         tuple(_needs(source.constants)),
         entry.extra,
-        tuple(getattr(entry, "extra_for", ())),
-        tuple(getattr(entry, "missing", ())),
+        entry.extra_for,
+        entry.missing,
         _example(entry, source.fields, source.constants),
         tuple(study for study in _studies() if entry.name in study.methods),
         entry.address,
@@ -121,7 +122,7 @@ def packages(method: Explained, *, here: bool) -> list[str]:
     groups = [(method.extra, "")] if method.extra else []
     return [
         (f"{setting}: " if setting else "")
-        + f"pip install 'engram[{group}]'"
+        + remedy(group)
         + (" (not installed)" if here and group in method.missing else "")
         for group, setting in (*groups, *method.extra_for)
     ]

@@ -70,17 +70,11 @@ def noise_multiplier(budget: Budget, rate: float, steps: int) -> float:
     Raises:
         EngramError: opacus is not installed, or no noise is enough for so small an epsilon.
     """
-    try:
-        from opacus.accountants.utils import get_noise_multiplier
-    except ImportError as problem:
-        raise EngramError(
-            f"private training needs opacus, which cannot be imported ({problem})",
-            hint="pip install 'engram[dp]'",
-        ) from None
+    accountants = _accountants()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on its own choice of orders, which is conservative
-            return get_noise_multiplier(
+            return accountants.utils.get_noise_multiplier(
                 target_epsilon=budget.epsilon,
                 target_delta=budget.delta,
                 sample_rate=rate,
@@ -96,14 +90,24 @@ def noise_multiplier(budget: Budget, rate: float, steps: int) -> float:
         ) from None
 
 
+def _accountants() -> Any:
+    """The accountants of opacus."""
+    try:
+        import opacus.accountants.utils
+    except ImportError as problem:
+        raise EngramError(
+            f"private training needs opacus, which cannot be imported ({problem})",
+            hint="pip install 'engram[dp]'",
+        ) from None
+    return opacus.accountants
+
+
 def epsilon_of(budget: Budget, noise: float, rate: float, steps: int) -> float:
     """The epsilon that opacus' accountant states for this noise after `steps` lots at this rate.
 
     It is at most the one that was asked for: noise is rounded up until it is.
     """
-    from opacus.accountants import create_accountant
-
-    accountant = create_accountant(mechanism=budget.accountant)
+    accountant = _accountants().create_accountant(mechanism=budget.accountant)
     accountant.history = [(noise, rate, steps)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above

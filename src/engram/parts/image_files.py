@@ -78,7 +78,8 @@ def require_pillow(what: str) -> Any:
         from PIL import Image
     except ImportError as problem:
         raise EngramError(
-            f"{what} needs Pillow, which cannot be imported ({problem})", hint="pip install pillow"
+            f"{what} needs Pillow, which cannot be imported ({problem})",
+            hint="pip install 'engram[vision]'",
         ) from None
     return Image
 

@@ -161,7 +161,8 @@ def rendered(split: Split, row: int, most: int = 12) -> str:
     numbers = features_of(split.take([row]))[0]
     label = int(labels_of(split.take([row]))[0])
     names = split.shared.get("classes", np.zeros(0))
-    called = f"{label} ({names[label]})" if label < len(names) else str(label)
+    named = label < len(names) and str(names[label]) != str(label)
+    called = f"{label} ({names[label]})" if named else str(label)
     shape = [int(side) for side in split.shared.get(SHAPE, ())]
     if shape and prod(shape) == len(numbers):
         return f"label {called}: a picture of {' x '.join(map(str, shape))} values"

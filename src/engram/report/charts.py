@@ -55,7 +55,8 @@ def auc_domain(findings: Sequence[Finding]) -> tuple[float, float]:
 def auc_axis(domain: tuple[float, float], width: int = 150) -> Markup:
     """The scale above a column of AUC intervals."""
     scale = Linear(*domain, 6, width - 6)
-    marks = [0.5, *[t for t in ticks(*domain, 4) if _apart(scale, t, 0.5)]]
+    # A label at an edge begins there, so it reaches further towards its neighbour.
+    marks = [0.5, *[t for t in ticks(*domain, 4) if abs(scale(t) - scale(0.5)) > 44]]
     parts = [
         part
         for mark in marks

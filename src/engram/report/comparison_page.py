@@ -80,10 +80,18 @@ def _courses(
             title = f"{wording.clip(question.name, 40)} of {wording.clip(target.name, 40)}"
             values = [e[question.key] for e in seen]
             mark = _mark([e.get("epoch", 0.0) for e in seen], target.epoch)
-            drawn.append(course(title, values, series, mark) if len(values) > 1 else Markup(""))
+            ends = _ends(question.key, [target for _, target in shown])
+            line = course(title, values, series, mark, ends) if len(values) > 1 else Markup("")
+            drawn.append(line)
         if any(drawn):
             rows.append(Row(target, series, courses=tuple(drawn)))
     return tuple(rows)
+
+
+def _ends(key: str, targets: Sequence[ComparedTarget]) -> tuple[float, float] | None:
+    """The least and the largest value that any target had: courses of one column are compared."""
+    values = [entry[key] for target in targets for entry in target.trace if key in entry]
+    return (min(values), max(values)) if values else None
 
 
 def _mark(epochs: Sequence[float], at: float | None) -> float | None:

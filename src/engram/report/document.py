@@ -187,6 +187,8 @@ class AuditDocument:
     not_measured: tuple[str, ...]
     outcomes: Mapping[str, int]
     warnings: tuple[str, ...]
+    pictures: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
+    """Rows of pictures that the target was trained on, where they are not what was recorded."""
 
 
 @dataclass(frozen=True)
@@ -434,7 +436,12 @@ def _audit(node: Node) -> AuditDocument:
         not_measured=node["not_measured"].texts(),
         outcomes=_outcomes(node.get("outcomes", {})),
         warnings=node.get("warnings", []).texts(),
+        pictures=tuple(_row_of_pictures(row) for row in node.get("pictures", []).items()),
     )
+
+
+def _row_of_pictures(node: Node) -> tuple[str, tuple[Picture, ...]]:
+    return node["name"].text(), tuple(Picture.of(one) for one in node["pictures"].items())
 
 
 def _target(node: Node) -> TargetFacts:

@@ -89,6 +89,8 @@ class AuditView:
     """Whether the shown records have tokens."""
     compared: bool
     """Whether the shown records' tokens have a reference."""
+    pictures: tuple[tuple[str, tuple[Markup, ...]], ...]
+    """Of what it was trained on, by rows with their names."""
     traces: tuple[Markup, ...]
     observed: tuple[Markup, ...]
     """Memorisation by epoch."""
@@ -172,6 +174,13 @@ def _picture(record: ExposedRecord) -> Markup | None:
     return drawn(record.picture, f"record {record.id}") if record.picture else None
 
 
+def _trained(doc: AuditDocument, limits: Limits) -> tuple[tuple[str, tuple[Markup, ...]], ...]:
+    return tuple(
+        (name, tuple(drawn(picture, name, width=64) for picture in pictures[: limits.records]))
+        for name, pictures in doc.pictures[: limits.charts]
+    )
+
+
 def compact(value: object, limit: int = 160) -> str:
     """A configuration value in one line."""
     if isinstance(value, str):
@@ -216,6 +225,7 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
         records=records,
         shaded=any(one.shaded.markup for one in records),
         compared=any(one.shaded.compared for one in records),
+        pictures=_trained(doc, limits),
         traces=_traces(doc, limits),
         observed=observed.charts(doc.observed[-limits.steps :]),
         seen=observed.telling(doc.observed),

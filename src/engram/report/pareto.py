@@ -49,7 +49,8 @@ def pareto(
     if len(shown) < 2:
         return Markup("")
     across, up = _scales([target for _, target in shown], floor, width, height)
-    parts = _axes(across, up, width, height)
+    percent = any(wording.is_percent(target.up) for _, target in shown)
+    parts = _axes(across, up, width, height, percent)
     if floor is not None and up.low <= floor <= up.high:
         parts.append(line(across.start, up(floor), across.end, up(floor), "chance"))
     points = [(t.across.value or 0.0, t.up.value or 0.0) for _, t in shown]
@@ -95,7 +96,7 @@ def _scales(
     return across, Linear(bottom, top + margin, height - 54, 14)
 
 
-def _axes(across: Scale, up: Linear, width: int, height: int) -> list[Markup]:
+def _axes(across: Scale, up: Linear, width: int, height: int, percent: bool) -> list[Markup]:
     parts: list[Markup] = []
     for mark in _marks(across):
         x, anchor = across(mark), "end" if across(mark) > width - 40 else "middle"
@@ -104,7 +105,7 @@ def _axes(across: Scale, up: Linear, width: int, height: int) -> list[Markup]:
         parts.append(text(x, height - 36, shown, text_anchor=anchor, class_="tick"))
     for mark in ticks(up.low, up.high, 5):
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
-        shown = plain_tick(wording.number(mark))
+        shown = plain_tick(wording.percent(mark) if percent else wording.number(mark))
         parts.append(text(44, up(mark) + 4, shown, text_anchor="end", class_="tick"))
     below = "validation perplexity: the lower, the more useful"
     parts.append(text((across.start + across.end) / 2, height - 10, below, text_anchor="middle"))
@@ -151,7 +152,13 @@ def _around(target: Plotted, across: Scale, up: Linear) -> list[Point]:
     return [(x, low), (x, y), (x, high), (x + 5, y), (x - 5, y)]
 
 
-def course(title: str, values: Sequence[float], series: int, mark: float | None = None) -> Markup:
+def course(
+    title: str,
+    values: Sequence[float],
+    series: int,
+    mark: float | None = None,
+    ends: tuple[float, float] | None = None,
+) -> Markup:
     """A small line without axes: how a number went from the first observation to the last.
 
     Args:
@@ -159,10 +166,11 @@ def course(title: str, values: Sequence[float], series: int, mark: float | None 
         values: One an observation, at least two.
         series: Its colour.
         mark: Where on it to put a dot, in observations from 0.
+        ends: The values of the lower and the upper edge; None: its own least and largest.
     """
     width, height = 96, 26
     across = Linear(0, len(values) - 1, 4, width - 4)
-    up = Linear(min(values), max(values), height - 5, 5)
+    up = Linear(*(ends or (min(values), max(values))), height - 5, 5)
     points = [(across(n), up(value)) for n, value in enumerate(values)]
     style = f"s{min(series, SERIES)}"
     parts = [path(points, f"course {style}")]

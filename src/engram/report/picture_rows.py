@@ -9,26 +9,36 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
+from engram.report.palette import figure_style
 from engram.report.svg import chart, element, text
 
 Picture = Float[np.ndarray, "h w c"]
 SIDE, GAP, MARGIN = 64, 6, 104
 """Of a picture on the page, between two, and left of a row for its name; in pixels."""
+HEAD = 20
+"""Above the first row, where columns have names."""
 
 _XML = ' xmlns="http://www.w3.org/2000/svg"'
 
 
-def picture_rows(title: str, rows: Sequence[tuple[str, Sequence[Picture]]]) -> Markup:
+def picture_rows(
+    title: str, rows: Sequence[tuple[str, Sequence[Picture]]], heads: Sequence[str] = ()
+) -> Markup:
     """Pictures row by row, each row with its name.
 
     Args:
         title: What is shown.
         rows: A name, and pictures of numbers from 0 to 1 with 1 or 3 channels.
+        heads: What stands above each column, if anything.
     """
     most = max((len(pictures) for _, pictures in rows), default=0)
-    parts: list[Markup] = []
+    top = HEAD if heads else 0
+    parts = [
+        text(MARGIN + k * (SIDE + GAP) + SIDE / 2, HEAD - 6, head, text_anchor="middle")
+        for k, head in enumerate(heads)
+    ]
     for place, (name, pictures) in enumerate(rows):
-        y = place * (SIDE + GAP)
+        y = top + place * (SIDE + GAP)
         parts.append(text(0, y + SIDE / 2 + 4, name))
         parts += [
             element("image", href=png(picture), x=MARGIN + k * (SIDE + GAP), y=y, width=SIDE,
@@ -36,7 +46,7 @@ def picture_rows(title: str, rows: Sequence[tuple[str, Sequence[Picture]]]) -> M
             for k, picture in enumerate(pictures)
         ]  # fmt: skip
     desc = "; ".join(f"{name}: {len(pictures)} pictures" for name, pictures in rows)
-    width, height = MARGIN + most * (SIDE + GAP), len(rows) * (SIDE + GAP)
+    width, height = MARGIN + most * (SIDE + GAP), top + len(rows) * (SIDE + GAP)
     return chart(width, height, title, desc, *parts)
 
 
@@ -45,14 +55,24 @@ def standalone(drawing: str) -> str:
     plain = str.__str__(drawing)  # marked-up text would escape what is put in
     named = plain if "xmlns=" in plain else plain.replace("<svg", f"<svg{_XML}", 1)
     head, mark, rest = named.partition(">")
-    return f"{head}{mark}<style>text {{ font: 12px sans-serif; fill: #555 }}</style>{rest}\n"
+    return f"{head}{mark}<style>{figure_style()}</style>{rest}\n"
 
 
-def amplified(before: Picture, after: Picture) -> Picture:
-    """The change around a middle grey, so large that its largest number just fits."""
-    change = after - before
-    most = float(np.abs(change).max())
-    return 0.5 + (change / (2 * most) if most else change)
+def amplified(before: Picture, after: Picture, factor: float | None = None) -> Picture:
+    """The change around a middle grey, so large that its largest number just fits.
+
+    Args:
+        before: A picture.
+        after: What became of it.
+        factor: How much larger the change is drawn; None: as large as fits this picture.
+    """
+    return 0.5 + (after - before) * (factor or largest_factor([(before, after)]))
+
+
+def largest_factor(pairs: Sequence[tuple[Picture, Picture]]) -> float:
+    """The largest factor at which every change still fits; 1 where there is none."""
+    most = max((float(np.abs(after - before).max()) for before, after in pairs), default=0.0)
+    return 0.5 / most if most else 1.0
 
 
 def png(picture: Picture) -> str:

@@ -63,7 +63,7 @@ def reindex(root: Path) -> int:
     for stale in root.glob(f"{FILE}*"):
         stale.unlink()
     with disk_errors(root), closing(_open(root)) as base, base:
-        return sum(_insert(base, root, folder) for folder in _finished(root))
+        return sum(_insert(base, root, folder) for folder in finished(root))
 
 
 def rows(root: Path, kind: str = "") -> list[Row]:
@@ -94,7 +94,7 @@ def _open(root: Path) -> sqlite3.Connection:
     return base
 
 
-def _finished(root: Path) -> Iterator[Path]:
+def finished(root: Path) -> Iterator[Path]:
     """Folders below `root`, at most four deep, that have a record; hidden ones are not ours."""
     for depth in range(1, 5):
         for name in (RECORD, TARGET):
@@ -112,7 +112,7 @@ def _insert(base: sqlite3.Connection, root: Path, folder: Path) -> int:
         findings = [_finding(f) for f in record.get("index", record.get("measures", []))]
     except (EngramError, KeyError, TypeError, AttributeError):
         return 0
-    place = _place(root, folder)
+    place = place_of(root, folder)
     try:
         base.execute("DELETE FROM findings WHERE folder = ?", (place,))
         base.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?)", (place, *row))
@@ -124,7 +124,8 @@ def _insert(base: sqlite3.Connection, root: Path, folder: Path) -> int:
     return 1
 
 
-def _place(root: Path, folder: Path) -> str:
+def place_of(root: Path, folder: Path) -> str:
+    """A folder's name in the index: its way from the store."""
     return folder.resolve().relative_to(root.resolve()).as_posix()
 
 

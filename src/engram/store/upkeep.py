@@ -8,13 +8,16 @@ evidence and the ledger of deletion requests are results, and are never touched.
 import fcntl
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engram import __version__
 from engram.core import EngramError
-from engram.store.folders import RECORD, TARGET
+from engram.store.folders import RECORD, TARGET, read_json
 from engram.store.index import FILE as INDEX
+from engram.store.index import finished, place_of, rows
 
 SIGNALS, WORK, INCOMING = "signals", ".work-", ".incoming"
 GIVEN_UP, CACHED = "work that was given up", "answers that can be asked for again"
@@ -79,6 +82,40 @@ def _bytes(path: Path) -> int:
         return 0
 
 
+def unreadable(root: Path) -> list[tuple[Path, str]]:
+    """Finished folders that the index does not hold, each with the reason.
+
+    Only those are opened, so that a store of many runs is soon looked through. Nothing is written.
+    """
+    if not root.is_dir():
+        return []
+    indexed = (root / INDEX).is_file()
+    try:
+        known = {row.folder for row in rows(root)} if indexed else set()
+    except (EngramError, OSError, sqlite3.Error) as problem:
+        return [(root / INDEX, f"{problem}; `engram reindex` makes it again")]
+    left = [folder for folder in finished(root) if place_of(root, folder) not in known]
+    told = [(folder, _reason(folder)) for folder in left]
+    if indexed:
+        return [
+            (f, why or "is not in the index; `engram reindex` puts it there") for f, why in told
+        ]
+    return [(folder, why) for folder, why in told if why]
+
+
+def _reason(folder: Path) -> str:
+    """What is wrong with a finished folder's record; empty: nothing."""
+    name = RECORD if (folder / RECORD).is_file() else TARGET
+    try:
+        record = read_json(folder / name)
+    except EngramError as problem:
+        return f"{name} {str(problem).removeprefix(f'{folder / name} ')}"
+    made_by = record.get("engram", "")
+    if made_by != __version__:
+        return f"{name} is of Engram {str(made_by)[:20] or 'unknown'}, this is {__version__}"
+    return "" if "id" in record else f"{name} is damaged: it has no 'id'"
+
+
 def dispensable(root: Path, *, cached: bool = False) -> list[Dispensable]:
     """What can go: work that was given up, and cached answers if they are asked for.
 
@@ -116,9 +153,8 @@ def prune(root: Path, things: list[Dispensable]) -> int:
 
 def _check_store(root: Path) -> None:
     if not root.is_dir():
-        raise EngramError(
-            f"there is no store at {root}", hint="name another with --store, or make a run first"
-        )
+        what = f"{root} is a file, not a store" if root.exists() else f"there is no store at {root}"
+        raise EngramError(what, hint="name another with --store, or make a run first")
     if not ((root / INDEX).is_file() or (root / SIGNALS).is_dir() or any(_records(root))):
         raise EngramError(
             f"{root} does not look like a store: it has no run, no index and no cached answers",

@@ -38,6 +38,8 @@ from engram.parts.sharding import Placement
 from engram.parts.sisa_training import joined
 from engram.parts.unlearning import check_forget
 
+EXTRA_FOR = {"graph": "any architecture but mlp"}
+
 
 @dataclass(frozen=True)
 class GraphEraserRetrain:

@@ -26,6 +26,7 @@ from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
 from engram.parts.protection import pictures_of
 from engram.stats.intervals import mean_finding
 
+EXTRA = "vision"
 METHOD = "visibility"
 PSNR, SSIM, LARGEST = "PSNR", "SSIM", "largest change of a pixel"
 

@@ -40,6 +40,7 @@ from engram.parts.private_text import ClippedUnits, can_be_batched, units_of
 from engram.parts.training import Plan, check_at_least
 
 EXTRA = "dp"
+EXTRA_FOR = {"peft": "method lora"}
 Unit = Literal["record", "owner"]
 UNITS: tuple[Unit, ...] = ("record", "owner")
 

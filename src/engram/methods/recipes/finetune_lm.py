@@ -27,6 +27,8 @@ from typing import ClassVar
 from engram.core import Draft, Paper, Run, Split
 from engram.parts.lm_tuning import Tuning, tune
 
+EXTRA_FOR = {"peft": "method lora"}
+
 
 @dataclass(frozen=True)
 class FinetuneLm(Tuning):

@@ -35,6 +35,8 @@ from engram.parts.training import (
 from engram.parts.tuned_weights import Part, copied_for, thawed
 from engram.parts.vision_layout import freeze_vision, speaking_maps
 
+EXTRA_FOR = {"peft": "method lora", "vision": "a published processor"}
+
 
 @dataclass(frozen=True)
 class FinetuneVlm:

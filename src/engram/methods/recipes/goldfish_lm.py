@@ -33,6 +33,7 @@ from engram.parts.lm_tuning import Objective, Tuning, tune
 from engram.parts.token_examples import TokenExamples, side_by_side
 from engram.parts.training import Examples, check_at_least
 
+EXTRA_FOR = {"peft": "method lora"}
 START = 0x9E3779B97F4A7C15
 
 

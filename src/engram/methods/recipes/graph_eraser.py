@@ -40,6 +40,8 @@ from engram.parts.labelled import labels_of
 from engram.parts.sharded_models import ShardedModel
 from engram.parts.sisa_training import joined
 
+EXTRA_FOR = {"graph": "any architecture but mlp, or partition metis"}
+
 
 @dataclass(frozen=True)
 class GraphEraser(GraphEraserTraining):

@@ -25,6 +25,8 @@ from engram.parts.classifier_training import check_some
 from engram.parts.graph_training import GraphTraining
 from engram.parts.training import key_of
 
+EXTRA_FOR = {"graph": "any architecture but mlp"}
+
 
 @dataclass(frozen=True)
 class TrainGraphNodes(GraphTraining):

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Int
 from engram.core import EngramError, Paper, Run, Split
 from engram.parts.partition import connected
 
-EXTRA = "dedup"
+EXTRA_FOR = {"dedup": "level near"}
 MISSED = 1e-4
 """Probability, at most, that a pair exactly at the threshold is missed."""
 

@@ -28,6 +28,7 @@ import pyarrow as pa
 from engram.core import EngramError, Paper, Run, Split
 from engram.parts.image_files import inside, open_image
 
+EXTRA_FOR = {"vision": "any picture file but .pgm and .ppm"}
 LARGEST = 2**28
 """The most bytes of a list."""
 BENIGN = ("UnharmPair_text1", "UnharmPair_text2", "UnharmPair_image1", "UnharmPair_image2")
