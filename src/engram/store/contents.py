@@ -196,26 +196,33 @@ def _exposure(folder: Path, record: Mapping[str, Any]) -> Exposure | None:
     table = _parquet(folder / SCORES, ("id", "member", attack))
     if table is None:
         return None
-    values = np.asarray(table[attack], float)
     members = np.asarray(table["member"], float) > 0  # it may hold 0 and 1
-    values = values * _sign(record, dict(zip(table["id"], values, strict=True)))
-    outsiders = np.sort(values[~members])
-    if not len(outsiders):
+    if members.all():
         return None
-    above = 1 - np.searchsorted(outsiders, values, side="right") / len(outsiders)
+    values = np.asarray(table[attack], float)
+    ways = [_above(sign * values, members) for sign in (1, -1)]
+    # The audit may have found that the attack's scores point away from the members.
+    turned = _agrees(record, table["id"], ways[1]) and not _agrees(record, table["id"], ways[0])
+    above = ways[turned]
     people = _people(table["id"])
     sides = np.where(members, "m", "o")[people.order]
     shares = above[people.order].astype("<f4").tobytes()
-    return Exposure(people, text(attack), len(outsiders), "".join(sides).encode(), shares)
+    return Exposure(people, text(attack), int((~members).sum()), "".join(sides).encode(), shares)
 
 
-def _sign(record: Mapping[str, Any], scores: Mapping[str, float]) -> float:
-    """-1 where the audit found that the attack's scores point away from the members."""
-    for shown in map(_mapping, _sequence(record.get("exposed", []))):
-        own, told = scores.get(str(shown.get("id"))), number(shown.get("score"))
-        if own and told is not None:
-            return -1.0 if own * told < 0 else 1.0
-    return 1.0
+def _above(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """For each record the share of outsiders that score higher."""
+    outsiders = np.sort(values[~members])
+    return 1 - np.searchsorted(outsiders, values, side="right") / len(outsiders)
+
+
+def _agrees(record: Mapping[str, Any], ids: Sequence[str], above: np.ndarray) -> bool:
+    """Whether these shares are those of the records that the audit shows."""
+    place = {name: row for row, name in enumerate(ids)}
+    shown = map(_mapping, _sequence(record.get("exposed", [])))
+    told = [(place.get(str(one.get("id"))), number(one.get("percentile"))) for one in shown]
+    known = [(row, share) for row, share in told if row is not None and share is not None]
+    return all(abs(above[row] - share) < 1e-6 for row, share in known)
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]] | None:

@@ -11,9 +11,10 @@ from engram.core.errors import EngramError
 from engram.core.finding import Finding
 from engram.report import charts, page, wording
 from engram.report.comparison import ComparisonDocument
-from engram.report.document import AttackResult, AuditDocument, parse
+from engram.report.document import AttackResult, AuditDocument
 from engram.report.pareto import Plotted, pareto
-from engram.store import load_record, questions
+from engram.store import questions
+from engram.web.records import read
 from engram.web.templates import plain
 
 MOST = 7
@@ -98,7 +99,7 @@ def _audits(root: Path, folder: str) -> list[tuple[str, str, AuditDocument]]:
         if not audits:
             raise EngramError(f"target {plain(item.target)} has no audit yet")
         return _audits(root, audits[0].folder)
-    doc = parse(load_record(root / folder))
+    doc = read(root / folder)
     if isinstance(doc, AuditDocument):
         return [(folder, doc.target.name, doc)]
     if isinstance(doc, ComparisonDocument):
@@ -154,7 +155,7 @@ def _areas(sides: Sequence[Side], name: str) -> Markup | None:
     if not rows:
         return None
     domain = charts.auc_domain([finding for _, finding, _ in rows])
-    return charts.interval_rows(f"AUC of {name}", rows, domain, 0.5, width=460, unit="AUC")
+    return charts.interval_rows(f"AUC of {name}", rows, domain, 0.5, unit="AUC")
 
 
 def _useful(side: Side, name: str, split: str) -> Finding | None:
@@ -185,11 +186,11 @@ def _drawn_prices(
     drawn = []
     for title, floor in (("AUC", 0.5), ("TPR@1%FPR", 0.0), ("TPR@5%FPR", 0.0)):
         plotted = [
-            Plotted(side.name, x or _absent(), _leak(side, attack, title))
+            Plotted(plain(side.name, 24), x or _absent(), _leak(side, attack, title))
             for side, x in zip(sides, across, strict=True)
         ]
         shown = f"{wording.name_of(title)}, {plain(attack, 30)}"
-        figure = pareto(shown, plotted, floor, below=label)
+        figure = pareto(shown, plotted, floor, 460, 340, below=label)
         if figure:
             drawn.append((shown, figure))
     return drawn

@@ -57,7 +57,7 @@ def _figure(exposures: Sequence[Exposed]) -> Markup:
     ]
     title = "Share of outsiders that the record stands above, by audit"
     unit = "of outsiders score lower or as high"
-    return charts.interval_rows(title, rows, (0.0, 1.0), 0.5, width=560, unit=unit)
+    return charts.interval_rows(title, rows, (0.0, 1.0), 0.5, unit=unit)
 
 
 def finding_of(one: Exposed) -> Finding:

@@ -12,9 +12,9 @@ from engram.store import questions
 from engram.store.questions import Edge, Item
 from engram.web.templates import path, plain, query
 
-WIDE, HIGH, ACROSS, DOWN = 220, 46, 330, 66
+WIDE, HIGH, ACROSS, DOWN = 220, 46, 384, 66
 """Pixels of a box, and from one box to the next."""
-LETTERS = 27
+LETTERS = 25
 """Characters of a name that fit a box."""
 
 

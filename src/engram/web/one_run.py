@@ -10,10 +10,11 @@ from engram.core.errors import EngramError
 from engram.report import page as reports
 from engram.report.comparison import ComparisonDocument
 from engram.report.comparison_page import view_of_comparison
-from engram.report.document import AuditDocument, Document, parse
+from engram.report.document import AuditDocument, Document
 from engram.report.limits import Limits
-from engram.store import load_record, questions
+from engram.store import questions
 from engram.web.files import present
+from engram.web.records import read
 from engram.web.templates import plain
 
 LIMITS = Limits(attacks=24, charts=8, records=10, rows=40)
@@ -32,7 +33,7 @@ def run(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
         "subjects": _subjects(root, folder), "findings": questions.findings(root, folder),
     }  # fmt: skip
     try:
-        return "run.html.j2", values | _drawn(parse(load_record(root / folder)))
+        return "run.html.j2", values | _drawn(read(root / folder))
     except EngramError as problem:
         return "run.html.j2", {**values, "problem": problem}
 

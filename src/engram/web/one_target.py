@@ -74,7 +74,7 @@ def _figure(audits: Sequence[Item]) -> Markup:
         return Markup("")
     rows = [(plain(one.id, 28), finding, 0) for one, finding in found]
     domain = charts.auc_domain([finding for _, finding, _ in rows])
-    return charts.interval_rows("AUC of the headline attack", rows, domain, 0.5, width=560, unit="AUC")
+    return charts.interval_rows("AUC of the headline attack", rows, domain, 0.5, unit="AUC")
 
 
 def _traces(file: Path) -> list[Markup]:

@@ -72,7 +72,7 @@ def _list(root: Path, asked: Mapping[str, str], of_targets: bool) -> Shown:
             _column(base, kept, wanted, *column)
             for column in (TARGET_COLUMNS if of_targets else RUN_COLUMNS)
         ],
-        "choices": questions.choices(root, of_targets), "domain": _domain(found),
+        "choices": _choices(root, of_targets), "domain": _domain(found),
         "sizes": SIZES, "pages": _pages(base, kept, wanted, found),
     }  # fmt: skip
 
@@ -107,6 +107,15 @@ def _column(
     state = ("descending" if wanted.down else "ascending") if now else "none"
     return {"label": label, "state": state, "name": name,
             "href": query(base, **kept, sort=name, way="" if down else "up")}  # fmt: skip
+
+
+def _choices(root: Path, of_targets: bool) -> dict[str, list[tuple[str, int]]]:
+    """What can be chosen; a name that a browser would not send back as it is, cannot."""
+    found = questions.choices(root, of_targets)
+    return {
+        name: [(value, count) for value, count in values if plain(value, 100) == value]
+        for name, values in found.items()
+    }
 
 
 def _pages(

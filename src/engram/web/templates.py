@@ -13,13 +13,13 @@ from engram.report import charts
 from engram.report import page as reports
 from engram.report.document import clean
 from engram.report.limits import Limits
-from engram.report.wording import clip
+from engram.report.wording import clip, moment
 from engram.web.theme import CHOICES, COOKIE
 
 HOME = Path(__file__).parent / "jinja"
 NAME, SENTENCE = 80, 400
 """Characters of a name and of a sentence that are shown."""
-_TURNING = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd")  # fmt: skip
+TURNING = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd")  # fmt: skip
 NAVIGATION = (
     ("/", "Overview"), ("/runs", "Runs"), ("/targets", "Targets"), ("/lineage", "Lineage"),
     ("/record", "Records"), ("/deletions", "Deletions"), ("/running", "Running"),
@@ -33,12 +33,21 @@ def plain(text: object, limit: int = NAME) -> str:
     'a�bbb…'
     """
     cut = clip(str(text), limit * 2)
-    return clip(" ".join(clean(cut).translate(_TURNING).split()), limit)
+    return clip(" ".join(clean(cut).translate(TURNING).split()), limit)
 
 
 def isolated(text: object, limit: int = NAME) -> Markup:
     """The same for the page itself, where its direction is kept from what stands around it."""
     return Markup(f"<bdi>{escape(plain(text, limit))}</bdi>")
+
+
+def when(time: object) -> str:
+    """A moment of a record or of the deletion ledger, to the minute.
+
+    >>> when("2026-11-30T03:53:40+00:00"), when("2026-01-31T12:00:00Z")
+    ('2026-11-30 03:53 UTC', '2026-01-31 12:00 UTC')
+    """
+    return plain(moment(str(time).removesuffix("+00:00").removesuffix("Z")[:19] + "Z"), 24)
 
 
 def path(folder: str) -> str:
@@ -58,7 +67,7 @@ def environment() -> Environment:
     made = reports.environment().overlay(
         loader=FileSystemLoader([HOME, reports.TEMPLATES]),
     )
-    made.filters = {**made.filters, "plain": plain, "bdi": isolated, "path": path}
+    made.filters = {**made.filters, "plain": plain, "bdi": isolated, "path": path, "when": when}
     made.globals = {
         **made.globals, "query": query, "navigation": NAVIGATION, "version": __version__,
         "limits": Limits(), "interval_chart": charts.auc_interval,
