@@ -32,7 +32,7 @@ from engram.core.ledger import pseudonym
 from engram.store import read_json, reindex
 
 ATTACKS = ("loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference")
-RECORDS, TOKENS, SHOWN, SETS = 240, 240, 20, 25
+RECORDS, TOKENS, SHOWN, SETS = 240, 120, 20, 25
 METHODS = ("finetune-lm", "dp-finetune-lm", "goldfish-lm", "gradient-difference")
 TIMES = 9
 

@@ -23,7 +23,10 @@ def refused(capsys, tmp_path):
             main(["view", "--no-browser", *map(str, args)])
         out, err = capsys.readouterr()
         assert stop.value.code == 2
-        assert [line.split(":")[0].strip() for line in err.strip().splitlines()] == ["error", "hint"]
+        assert [line.split(":")[0].strip() for line in err.strip().splitlines()] == [
+            "error",
+            "hint",
+        ]
         assert not out
         return err
 
@@ -44,7 +47,9 @@ def test_a_port_that_is_taken_is_told(refused, shelf):
     assert "--port" in said
 
 
-@pytest.mark.parametrize("args", [("--port", 70000), ("--host", "no such host"), ("--host", "1.2.3.4")])
+@pytest.mark.parametrize(
+    "args", [("--port", 70000), ("--host", "no such host"), ("--host", "1.2.3.4")]
+)
 def test_a_wrong_port_or_address_is_told(refused, shelf, args):
     pytest.importorskip("fastapi", reason="the extra web is not installed")
     assert refused("--store", shelf.root, *args)

@@ -98,7 +98,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _address(host: str, port: int, token: str) -> str:
     shown = f"[{host.strip('[]')}]" if ":" in host else host
-    shown = socket.gethostname() if host in ("0.0.0.0", "::") else shown  # noqa: S104
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else shown
     return f"http://{shown}:{port}/{f'?token={token}' if token else ''}"
 
 

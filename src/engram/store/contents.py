@@ -231,7 +231,8 @@ def _parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]] | None:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=list(columns), use_threads=False, memory_map=False)
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=list(columns), use_threads=False)
         found = {name: table.column(name).to_pylist() for name in columns}
     except (OSError, KeyError, pa.ArrowException):
         return None

@@ -325,7 +325,8 @@ def targets_of(root: Path, prints: Sequence[str]) -> dict[str, Item]:
     with _base(root) as base:
         for print_ in dict.fromkeys(prints):
             where = "r.fingerprint = ? AND r.kind = 'target' ORDER BY r.created DESC LIMIT 1"
-            found |= {print_: one for one in _items(base, where, (print_,))}
+            for one in _items(base, where, (print_,)):
+                found[print_] = one
     return found
 
 
@@ -375,9 +376,7 @@ def trees(root: Path, at_most: int = 100) -> tuple[tuple[Item, int], ...]:
             (at_most,),
         ).fetchall()
     there = targets_of(root, [parent for parent, _ in found])
-    return tuple(
-        (there.get(parent) or _elsewhere(parent), children) for parent, children in found
-    )
+    return tuple((there.get(parent) or _elsewhere(parent), children) for parent, children in found)
 
 
 def _elsewhere(fingerprint: str) -> Item:

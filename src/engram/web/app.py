@@ -104,7 +104,12 @@ async def _mistake(request: Request, problem: Exception) -> Response:
     """A folder or an index that is damaged: what the command line would say."""
     hint = getattr(problem, "hint", "")
     page = render(
-        "wrong.html.j2", request, title="This cannot be shown", fact=str(problem), hint=hint, here=""
+        "wrong.html.j2",
+        request,
+        title="This cannot be shown",
+        fact=str(problem),
+        hint=hint,
+        here="",
     )
     return HTMLResponse(page, 500)
 

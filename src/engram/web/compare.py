@@ -139,7 +139,9 @@ def _resolved(sides: Sequence[Side]) -> int:
 
 def _roc(sides: Sequence[Side], name: str) -> Markup | None:
     curves = [
-        charts.Curve(side.name, page.thin(found.roc, POINTS), side.series, page.rates(found.findings))
+        charts.Curve(
+            side.name, page.thin(found.roc, POINTS), side.series, page.rates(found.findings)
+        )
         for side in sides
         if (found := _attack(side, name)) and found.roc
     ]

@@ -96,8 +96,9 @@ class Door:
 
     @property
     def cookie(self) -> str:
-        """What a browser keeps in the token's place: no script can read it, no other site use it."""
-        return f"{COOKIE}={self._pass}; Path=/; Max-Age={LASTS}; HttpOnly; SameSite=Strict"
+        """What a browser keeps in the token's place; no script reads it, no other site uses it."""
+        kept = f"{COOKIE}={self._pass}"
+        return f"{kept}; Path=/; Max-Age={LASTS}; HttpOnly; SameSite=Strict"
 
 
 def _has_port(asked: str) -> bool:
@@ -141,8 +142,12 @@ class Guard:
         shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["method"] == "GET" and self.door.accepts(shown):
             return 200, _OPEN, {"set-cookie": self.door.cookie}
-        return 403, "A token is needed: open the address that `engram view` printed. "\
-            "It opens once; start the command again for another.", {}
+        return (
+            403,
+            "A token is needed: open the address that `engram view` printed. "
+            "It opens once; start the command again for another.",
+            {},
+        )
 
 
 def _cookie(header: str) -> str:

@@ -72,26 +72,15 @@ def family(root: Path, fingerprint: str) -> Tree | None:
 
 
 def _placed(edges: Sequence[Edge], known: dict[str, Item]) -> dict[str, Node]:
-    """Columns by the longest way from a root; rows so that a parent stands beside its children."""
-    columns = _columns(edges)
-    children: dict[str, list[str]] = {}
-    for edge in edges:
-        children.setdefault(edge.parent, []).append(edge.child)
+    """Columns by the longest way from a root; a first child stands in its parent's row."""
+    columns, children = _columns(edges), _children(edges)
+    born = {edge.child for edge in edges}
     rows: dict[str, int] = {}
     free = 0
-    todo = [print_ for print_ in columns if not any(e.child == print_ for e in edges)][::-1]
-    todo = todo or list(columns)[:1]  # a circle: only a forged lineage has one
-    while todo:
-        print_ = todo.pop()
-        if print_ in rows:
-            continue
-        taken = [rows[p] for e in edges if e.child == print_ and (p := e.parent) in rows]
-        first = bool(taken) and not any(
-            rows.get(c) == taken[0] for c in children.get(edges_parent(edges, print_), [])
-        )
-        rows[print_] = taken[0] if first else free
-        free = max(free, rows[print_] + 1)
-        todo += [c for c in children.get(print_, [])[::-1] if c not in rows]
+    # Without a root the lineage goes round in a circle, and so was forged.
+    for root in [print_ for print_ in columns if print_ not in born] or list(columns):
+        if root not in rows:
+            free = _put(root, free, children, rows) + 1
     bases = {edge.parent: edge.base for edge in edges}
     return {
         print_: _node(print_, known.get(print_), bases.get(print_, ""), column, rows[print_])
@@ -100,9 +89,22 @@ def _placed(edges: Sequence[Edge], known: dict[str, Item]) -> dict[str, Node]:
     }
 
 
-def edges_parent(edges: Sequence[Edge], child: str) -> str:
-    """The parent of a target among these edges."""
-    return next((edge.parent for edge in edges if edge.child == child), "")
+def _children(edges: Sequence[Edge]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for edge in edges:
+        found.setdefault(edge.parent, []).append(edge.child)
+    return found
+
+
+def _put(print_: str, row: int, children: dict[str, list[str]], rows: dict[str, int]) -> int:
+    """Give a target and all that came from it their rows; returns the last that was taken."""
+    rows[print_] = last = row
+    first = True
+    for child in children.get(print_, []):
+        if child not in rows:
+            last = _put(child, row if first else last + 1, children, rows)
+            first = False
+    return last
 
 
 def _columns(edges: Sequence[Edge]) -> dict[str, int]:

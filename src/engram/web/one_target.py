@@ -40,7 +40,8 @@ def target(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
     return "target.html.j2", {
         "title": plain(item.target), "here": "/targets", "item": item, "facts": facts,
         "problem": problem, "settings": _mapping(lineage.get("config")),
-        "about": _mapping(record.get("facts")), "lineage": lineage, "seconds": record.get("seconds"),
+        "about": _mapping(record.get("facts")), "lineage": lineage,
+        "seconds": record.get("seconds"),
         "guarantee": _mapping(lineage.get("guarantee")), "audits": audits,
         "figure": _figure(audits), "tree": family(root, item.fingerprint),
         "traces": _traces(root / folder / TRACE),
@@ -130,7 +131,9 @@ def _records(folder: Path, asked: Mapping[str, str]) -> dict[str, Any] | None:
     kept = [row for row in rows if role in ("all", row[1])]
     pages = max(1, -(-len(kept) // RECORDS))
     given = asked.get("page", "1")
-    page = min(int(given) if given.isascii() and given.isdigit() and 0 < len(given) < 9 else 1, pages)
+    page = min(
+        int(given) if given.isascii() and given.isdigit() and 0 < len(given) < 9 else 1, pages
+    )
     page = max(page, 1)
     shown = kept[RECORDS * (page - 1) : RECORDS * page]
     return {"problem": None, "role": role, "rows": shown, "total": len(kept), "page": page,

@@ -19,7 +19,10 @@ from engram.web.theme import CHOICES, COOKIE
 HOME = Path(__file__).parent / "jinja"
 NAME, SENTENCE = 80, 400
 """Characters of a name and of a sentence that are shown."""
-TURNING = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd")  # fmt: skip
+TURNING = dict.fromkeys(
+    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
+"""Characters that change the direction of the text around them, and what is shown for them."""
 NAVIGATION = (
     ("/", "Overview"), ("/runs", "Runs"), ("/targets", "Targets"), ("/lineage", "Lineage"),
     ("/record", "Records"), ("/deletions", "Deletions"), ("/running", "Running"),
@@ -80,6 +83,8 @@ def render(template: str, request: Any, **values: Any) -> str:
     chosen = request.cookies.get(COOKIE, "system")
     chosen = chosen if chosen in CHOICES else "system"
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return environment().get_template(template).render(
-        theme=chosen, themes=CHOICES, back=back, **values
+    return (
+        environment()
+        .get_template(template)
+        .render(theme=chosen, themes=CHOICES, back=back, **values)
     )
