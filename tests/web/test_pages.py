@@ -12,6 +12,9 @@ from web_pages import links, text_of
 from engram import store
 from engram.core.ledger import Ledger
 from engram.store import deletions, questions
+
+pytest.importorskip("fastapi", reason="the extra web is not installed")
+
 from engram.web.app import PAGES
 from engram.web.theme import style, switched
 
