@@ -3,6 +3,8 @@
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -70,6 +72,33 @@ def test_an_index_of_another_version_is_made_again(own):
         base.execute("DROP TABLE edges")
     assert len(store.rows(own.root)) == len(before["runs"])
     assert told(own.root) == before
+
+
+BUSY = """
+import sys
+from pathlib import Path
+from engram import store
+root, me = Path(sys.argv[1]), sys.argv[2]
+for number in range(12):
+    folder = root / f"audit-{me}-{number}"
+    store.save_record(folder, {"id": folder.name, "kind": "audit"})
+    store.add(root, folder)
+    if number % 4 == 3:
+        store.reindex(root)
+    assert any(row.id == folder.name for row in store.rows(root)), folder
+"""
+
+
+def test_many_processes_write_and_remake_it_at_once(tmp_path):
+    command = [sys.executable, "-c", BUSY, str(tmp_path)]
+    busy = [subprocess.Popen([*command, str(k)], stderr=subprocess.PIPE) for k in range(4)]
+    for process in busy:
+        with process:
+            assert process.wait(120) == 0, process.stderr.read().decode()
+    assert len(store.rows(tmp_path)) == 48
+    with closing(sqlite3.connect(tmp_path / FILE)) as base:
+        assert base.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(FILE)] == [FILE]
 
 
 def test_no_id_stands_in_the_index(own):

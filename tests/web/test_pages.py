@@ -35,9 +35,10 @@ def test_every_link_leads_somewhere(client):
     todo, seen = ["/"], set()
     while todo:
         at = todo.pop()
-        if at in seen:
+        alike = re.sub(r"[0-9a-f]{16,}", "...", at)  # one record's page is like another's
+        if alike in seen or "sort=" in at:
             continue
-        seen.add(at)
+        seen.add(alike)
         answer = client.get(at)
         assert answer.status_code == 200, at
         if "text/html" in answer.headers["content-type"] and not at.startswith("/file/"):

@@ -28,7 +28,7 @@ from engram.core.errors import EngramError
 from engram.store.contents import is_pseudonym, key_of, text
 from engram.store.folders import disk_errors
 from engram.store.tables import FILE as INDEX
-from engram.store.tables import is_current, opened
+from engram.store.tables import alone, is_current, opened
 
 FILE = "deletions.jsonl"
 START = "0" * 64
@@ -82,7 +82,7 @@ def append(root: Path, facts: Mapping[str, Any]) -> Entry:
     # The entry is written: an index that cannot be written does not change that.
     with suppress(EngramError, sqlite3.Error):
         if is_current(root / INDEX):
-            with closing(opened(root / INDEX)) as base, base:
+            with alone(root), closing(opened(root / INDEX)) as base, base:
                 note(base, entry)
     return entry
 

@@ -1,8 +1,10 @@
 """A SQLite index over run folders. Deleting it loses nothing: `reindex` makes it again."""
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +12,12 @@ from engram.core import EngramError
 from engram.store import deletions
 from engram.store.contents import Contents, People, contents
 from engram.store.folders import RECORD, TARGET, disk_errors
-from engram.store.tables import FILE, broken, is_current, opened, opened_to_read
+from engram.store.tables import FILE, alone, broken, is_current, opened, opened_to_read
 
 OWN = ("findings", "targets", "edges", "subjects", "memberships", "exposures", "runs")
 """Tables in which a folder has rows; the one that the others refer to is the last."""
+GIVEN_UP = 3600.0
+"""Seconds after which a half-written index counts as left behind."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def add(root: Path, folder: Path) -> None:
     if not is_current(root / FILE):
         reindex(root)
         return
-    with disk_errors(root), closing(opened(root / FILE)) as base, base:
+    with disk_errors(root), alone(root), closing(opened(root / FILE)) as base, base:
         _insert(base, root, folder)
 
 
@@ -54,23 +58,41 @@ def reindex(root: Path) -> int:
         raise EngramError(
             f"there is no store at {root}", hint="name another with --store, or make a run first"
         )
-    for stale in root.glob(f"{FILE}.*"):
-        stale.unlink()
-    part = root / f"{FILE}.part"
+    part = root / f"{FILE}.{os.getpid()}.part"
     with disk_errors(root):
-        with closing(opened(part)) as base:
-            base.execute("PRAGMA journal_mode = OFF")
-            base.execute("PRAGMA synchronous = OFF")
-            with base:
-                seen = {f for f in _finished(root) if _insert(base, root, f, fresh=True)}
-                for entry in deletions.whole(root)[0]:
-                    deletions.note(base, entry)
-        for stale in root.glob(f"{FILE}-*"):
-            stale.unlink()
-        part.replace(root / FILE)
-        with closing(opened(root / FILE)) as base, base:  # what was finished meanwhile
-            late = [f for f in _finished(root) if f not in seen]
-            return len(seen) + sum(_insert(base, root, folder) for folder in late)
+        try:
+            seen = _make(part, root)
+            with alone(root):
+                for stale in root.glob(f"{FILE}-*"):
+                    stale.unlink()
+                part.replace(root / FILE)
+                with closing(opened(root / FILE)) as base, base:  # what was finished meanwhile
+                    late = [f for f in _finished(root) if f not in seen]
+                    return len(seen) + sum(_insert(base, root, folder) for folder in late)
+        finally:
+            _clear(root, part)
+
+
+def _make(part: Path, root: Path) -> set[Path]:
+    """A new index in a file of its own; the folders that it holds."""
+    part.unlink(missing_ok=True)  # of a process of the same number that was killed
+    with closing(opened(part)) as base:
+        base.execute("PRAGMA journal_mode = OFF")
+        base.execute("PRAGMA synchronous = OFF")
+        with base:
+            seen = {f for f in _finished(root) if _insert(base, root, f, fresh=True)}
+            for entry in deletions.whole(root)[0]:
+                deletions.note(base, entry)
+    return seen
+
+
+def _clear(root: Path, part: Path) -> None:
+    """Remove what this process, or one that was killed long ago, left half-written."""
+    part.unlink(missing_ok=True)
+    for other in root.glob(f"{FILE}.*.part"):
+        with suppress(OSError):  # gone since it was listed
+            if time.time() - other.stat().st_mtime > GIVEN_UP:
+                other.unlink()
 
 
 def rows(root: Path, kind: str = "") -> list[Row]:

@@ -7,7 +7,10 @@ population, the sorted list of their keys; what a folder says of each is one let
 the record's place in it.
 """
 
+import fcntl
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engram.core.errors import EngramError
@@ -74,6 +77,17 @@ CREATE INDEX IF NOT EXISTS by_member_folder ON memberships(folder);
 CREATE INDEX IF NOT EXISTS by_asked_population ON exposures(population);
 CREATE INDEX IF NOT EXISTS by_exposure_folder ON exposures(folder);
 """
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Be the only one who writes a store's index, or puts another in its place.
+
+    A journal is known by its name alone: one of the old file must never be taken for the new one's.
+    """
+    with (root / f".{FILE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def opened(path: Path) -> sqlite3.Connection:
