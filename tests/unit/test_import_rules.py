@@ -22,7 +22,7 @@ ALLOWED = {
     "signals": {"core", "stats", "parts", "families", "signals"},
     "methods": {"core", "parts", "stats", "families", "signals", "methods"},
     "report": {"core", "store", "report"},
-    "web": {"core", "store", "web"},
+    "web": {"core", "store", "report", "web"},
 }
 """Packages of ours that each package of ours may import."""
 

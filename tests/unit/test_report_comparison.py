@@ -41,8 +41,8 @@ def test_the_figure_names_every_point_and_fills_those_on_the_front():
         assert f">{name}</text>" in drawn
     assert drawn.count("dot hollow") == 1  # c is worse than both
     assert drawn.count('class="front"') == 1
-    assert "c: perplexity 12.5" in drawn
-    assert "b: perplexity 12.0, AUC 0.600, on the front" in drawn
+    assert "c: validation perplexity 12.5" in drawn
+    assert "b: validation perplexity 12.0, AUC 0.600, on the front" in drawn
 
 
 def test_perplexities_far_apart_are_on_a_logarithmic_axis():

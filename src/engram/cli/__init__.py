@@ -26,6 +26,7 @@ COMMANDS = {
     "report": ("keep", "write a finished run's report again"),
     "verify": ("keep", "is the deletion ledger whole, and a certificate in it?"),
     "reindex": ("keep", "make the index again from the run folders"),
+    "view": ("view", "look at the store in the browser, read-only"),
     "doctor": ("care", "what is installed, which device there is, what the store takes"),
     "prune": ("care", "what of the store can go; a dry run unless told otherwise"),
     "completion": ("completion", "a script that completes all of this in bash, zsh or fish"),

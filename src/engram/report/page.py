@@ -330,23 +330,23 @@ def _roc(doc: AuditDocument, drawn: Sequence[AttackResult], limits: Limits) -> M
         return None
     curves = []
     for series, attack in enumerate(drawn):
-        rates = _rates(attack.findings) if attack.name == doc.headline.attack else ()
+        barred = rates(attack.findings) if attack.name == doc.headline.attack else ()
         thinned = thin(attack.roc, limits.points) if attack.roc else None
         if thinned:
-            curves.append(charts.Curve(attack.name, thinned, series, rates))
+            curves.append(charts.Curve(attack.name, thinned, series, barred))
     return charts.roc(curves, doc.setup.outsiders)
 
 
-def _rates(findings: Sequence[Finding]) -> tuple[tuple[float, Finding], ...]:
+def rates(findings: Sequence[Finding]) -> tuple[tuple[float, Finding], ...]:
     """True positive rates with the false positive rate that their names give."""
-    rates = []
+    shown = []
     for finding in findings:
         found = _RATE.search(finding.name)
         if found and finding.name.lower().startswith("tpr"):
             rate = float(found.group(1)) / 100
             if charts.FLOOR <= rate < 1 and finding.value is not None:
-                rates.append((rate, finding))
-    return tuple(rates)
+                shown.append((rate, finding))
+    return tuple(shown)
 
 
 def thin(curve: charts.Roc, points: int) -> charts.Roc:

@@ -14,6 +14,7 @@ from engram.report.svg import Linear, Logarithmic, Number, chart, element, line,
 
 WIDE = 3.0
 """Perplexities that differ by more than this factor are drawn on a logarithmic axis."""
+BELOW = "validation perplexity: the lower, the more useful"
 Scale = Linear | Logarithmic
 
 
@@ -28,7 +29,12 @@ class Plotted:
 
 
 def pareto(
-    title: str, targets: Sequence[Plotted], floor: float | None, width: int = 400, height: int = 330
+    title: str,
+    targets: Sequence[Plotted],
+    floor: float | None,
+    width: int = 400,
+    height: int = 330,
+    below: str = BELOW,
 ) -> Markup:
     """Points with both intervals, their names beside them, and the front: nobody is better twice.
 
@@ -40,6 +46,7 @@ def pareto(
         floor: A value that the axis reaches down to: that of an attacker who knows nothing.
         width: In pixels.
         height: In pixels.
+        below: What the horizontal axis is; its first words, up to a colon, name it.
     """
     shown = [
         (n, t)
@@ -50,7 +57,7 @@ def pareto(
         return Markup("")
     across, up = _scales([target for _, target in shown], floor, width, height)
     percent = any(wording.is_percent(target.up) for _, target in shown)
-    parts = _axes(across, up, width, height, percent)
+    parts = _axes(across, up, width, height, percent, below)
     if floor is not None and up.low <= floor <= up.high:
         parts.append(line(across.start, up(floor), across.end, up(floor), "chance"))
     points = [(t.across.value or 0.0, t.up.value or 0.0) for _, t in shown]
@@ -70,12 +77,13 @@ def pareto(
     for (number, _), name, spot in zip(shown, names, place(names, obstacles, frame), strict=True):
         if spot is not None:
             parts.append(text(spot[0], spot[1], name, class_=f"direct s{min(number, SERIES)}"))
+    useful = below.partition(":")[0]
     desc = "; ".join(
-        f"{t.name}: perplexity {wording.value_of(t.across)}, {title} {wording.value_of(t.up)}"
+        f"{t.name}: {useful} {wording.value_of(t.across)}, {title} {wording.value_of(t.up)}"
         + (", on the front" if on else "")
         for (_, t), on in zip(shown, best, strict=True)
     )
-    return chart(width, height, f"{title} against validation perplexity", desc, *parts)
+    return chart(width, height, f"{title} against {useful}", desc, *parts)
 
 
 def _scales(
@@ -96,7 +104,9 @@ def _scales(
     return across, Linear(bottom, top + margin, height - 54, 14)
 
 
-def _axes(across: Scale, up: Linear, width: int, height: int, percent: bool) -> list[Markup]:
+def _axes(
+    across: Scale, up: Linear, width: int, height: int, percent: bool, below: str
+) -> list[Markup]:
     parts: list[Markup] = []
     for mark in _marks(across):
         x, anchor = across(mark), "end" if across(mark) > width - 40 else "middle"
@@ -107,7 +117,6 @@ def _axes(across: Scale, up: Linear, width: int, height: int, percent: bool) -> 
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
         shown = plain_tick(wording.percent(mark) if percent else wording.number(mark))
         parts.append(text(44, up(mark) + 4, shown, text_anchor="end", class_="tick"))
-    below = "validation perplexity: the lower, the more useful"
     parts.append(text((across.start + across.end) / 2, height - 10, below, text_anchor="middle"))
     return parts
 

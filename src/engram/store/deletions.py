@@ -14,9 +14,10 @@ Writers wait for each other, and an entry is on the disk before anybody is told 
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from engram.core.errors import EngramError
+from engram.store.contents import is_pseudonym, key_of, text
 from engram.store.folders import disk_errors
+from engram.store.tables import FILE as INDEX
+from engram.store.tables import alone, is_current, opened
 
 FILE = "deletions.jsonl"
 START = "0" * 64
@@ -75,7 +79,29 @@ def append(root: Path, facts: Mapping[str, Any]) -> Entry:
             file.write(_line(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+    # The entry is written: an index that cannot be written does not change that.
+    with suppress(EngramError, sqlite3.Error):
+        if is_current(root / INDEX):
+            with alone(root), closing(opened(root / INDEX)) as base, base:
+                note(base, entry)
     return entry
+
+
+def note(base: sqlite3.Connection, entry: Entry) -> None:
+    """Put an entry into an index."""
+    facts = entry.facts
+    evidence = facts.get("evidence")
+    evidence = evidence if isinstance(evidence, Mapping) else {}
+    named = facts.get("records")
+    records = [r for r in named if isinstance(r, str)] if isinstance(named, list) else []
+    told = (facts.get(key, "") for key in ("time", "by", "method", "before", "after"))
+    row = (entry.number, entry.hash, *map(text, told), text(evidence.get("id", "")),
+           text(evidence.get("verdict", "")), len(records))  # fmt: skip
+    base.execute("INSERT OR REPLACE INTO deletions VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+    base.executemany(
+        "INSERT OR REPLACE INTO deleted VALUES (?,?)",
+        [(key_of(record), entry.number) for record in records if is_pseudonym(record)],
+    )
 
 
 def _made(number: int, previous: str, facts: Mapping[str, Any]) -> Entry:
@@ -124,14 +150,25 @@ def entries(root: Path) -> tuple[Entry, ...]:
     Raises:
         EngramError: An entry is damaged, changed, missing or out of its place; it is named.
     """
+    found, problem = whole(root)
+    if problem is not None:
+        raise problem
+    return found
+
+
+def whole(root: Path) -> tuple[tuple[Entry, ...], EngramError | None]:
+    """The entries up to the first that does not hold, and what is wrong with that one."""
     path = root / FILE
     if not path.is_file():
-        return ()
+        return (), None
     found: list[Entry] = []
-    with path.open("rb") as file:
-        while line := file.readline(LONGEST + 1):
-            found.append(_read(line, found[-1] if found else None, len(found) + 1, path))
-    return tuple(found)
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST + 1):
+                found.append(_read(line, found[-1] if found else None, len(found) + 1, path))
+    except EngramError as problem:
+        return tuple(found), problem
+    return tuple(found), None
 
 
 def _read(line: bytes, before: Entry | None, number: int, path: Path) -> Entry:

@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
                 f"{path} has {size:,} bytes; more than {LARGEST_RECORD:,} are not read",
                 hint="this does not look like a record that Engram wrote",
             )
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_bytes().decode("utf-8"))
     except OSError as problem:
         raise EngramError(
             f"{path} cannot be read ({problem.strerror})", hint="is the path right?"

@@ -1,29 +1,23 @@
 """A SQLite index over run folders. Deleting it loses nothing: `reindex` makes it again."""
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engram.core import EngramError
-from engram.store.folders import RECORD, TARGET, disk_errors, read_json
+from engram.store import deletions
+from engram.store.contents import Contents, People, contents
+from engram.store.folders import RECORD, TARGET, disk_errors
+from engram.store.tables import FILE, alone, broken, is_current, opened, opened_to_read
 
-FILE = "index.sqlite"
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS runs (
-    folder TEXT PRIMARY KEY, id TEXT, kind TEXT, method TEXT, created TEXT,
-    target TEXT, fingerprint TEXT, headline TEXT
-);
-CREATE TABLE IF NOT EXISTS findings (
-    folder TEXT REFERENCES runs(folder) ON DELETE CASCADE,
-    method TEXT, name TEXT, split TEXT, value REAL, low REAL, high REAL, n INTEGER, unit TEXT
-);
-CREATE INDEX IF NOT EXISTS by_fingerprint ON runs(fingerprint, kind, created);
-CREATE INDEX IF NOT EXISTS by_run ON findings(folder);
-"""
+OWN = ("findings", "targets", "edges", "subjects", "memberships", "exposures", "runs")
+"""Tables in which a folder has rows; the one that the others refer to is the last."""
+GIVEN_UP = 3600.0
+"""Seconds after which a half-written index counts as left behind."""
 
 
 @dataclass(frozen=True)
@@ -41,57 +35,82 @@ class Row:
 
 
 def add(root: Path, folder: Path) -> None:
-    """Put one finished folder of `root` into its index.
+    """Put one finished folder of `root` into its index; where there is none, it is made whole.
 
     A folder elsewhere is not indexed: `reindex` could not find it again.
     """
     if not folder.resolve().is_relative_to(root.resolve()):
         return
-    with disk_errors(root), closing(_open(root)) as base, base:
+    if not is_current(root / FILE):
+        reindex(root)
+        return
+    with disk_errors(root), alone(root), closing(opened(root / FILE)) as base, base:
         _insert(base, root, folder)
 
 
 def reindex(root: Path) -> int:
     """Make the index again from the folders alone; returns how many it holds.
 
-    A folder whose record is damaged is left out: it does not stop the others.
+    A folder whose record is damaged is left out: it does not stop the others. Whoever reads the
+    old index meanwhile goes on doing so: the new one takes its place when it is whole.
     """
     if not root.is_dir():
         raise EngramError(
             f"there is no store at {root}", hint="name another with --store, or make a run first"
         )
-    for stale in root.glob(f"{FILE}*"):
-        stale.unlink()
-    with disk_errors(root), closing(_open(root)) as base, base:
-        return sum(_insert(base, root, folder) for folder in finished(root))
+    part = root / f"{FILE}.{os.getpid()}.part"
+    with disk_errors(root):
+        try:
+            seen = _make(part, root)
+            with alone(root):
+                for stale in root.glob(f"{FILE}-*"):
+                    stale.unlink()
+                part.replace(root / FILE)
+                with closing(opened(root / FILE)) as base, base:  # what was finished meanwhile
+                    late = [f for f in finished(root) if f not in seen]
+                    return len(seen) + sum(_insert(base, root, folder) for folder in late)
+        finally:
+            _clear(root, part)
+
+
+def _make(part: Path, root: Path) -> set[Path]:
+    """A new index in a file of its own; the folders that it holds."""
+    part.unlink(missing_ok=True)  # of a process of the same number that was killed
+    with closing(opened(part)) as base:
+        base.execute("PRAGMA journal_mode = OFF")
+        base.execute("PRAGMA synchronous = OFF")
+        with base:
+            seen = {f for f in finished(root) if _insert(base, root, f, fresh=True)}
+            for entry in deletions.whole(root)[0]:
+                deletions.note(base, entry)
+    return seen
+
+
+def _clear(root: Path, part: Path) -> None:
+    """Remove what this process, or one that was killed long ago, left half-written."""
+    part.unlink(missing_ok=True)
+    for other in root.glob(f"{FILE}.*.part"):
+        with suppress(OSError):  # gone since it was listed
+            if time.time() - other.stat().st_mtime > GIVEN_UP:
+                other.unlink()
 
 
 def rows(root: Path, kind: str = "") -> list[Row]:
     """Finished runs, newest first."""
-    if not (root / FILE).is_file():
+    if not is_current(root / FILE):
         if not root.is_dir():
             return []
         reindex(root)
-    with closing(_open(root)) as base:
-        found = base.execute(
-            "SELECT folder, id, kind, method, created, target, fingerprint, headline FROM runs "
-            "WHERE ? IN ('', kind) ORDER BY created DESC, folder",
-            (kind,),
-        )
-        return [Row(*row) for row in found]
-
-
-def _open(root: Path) -> sqlite3.Connection:
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        base = sqlite3.connect(root / FILE, timeout=30)
-        base.executescript(_TABLES)
-    except sqlite3.DatabaseError as problem:
-        raise EngramError(
-            f"the index {root / FILE} cannot be opened ({problem})",
-            hint="`engram reindex` makes it again from the run folders",
-        ) from None
-    return base
+    with closing(opened_to_read(root / FILE)) as base:
+        try:
+            found = base.execute(
+                "SELECT folder, id, kind, method, created, target, fingerprint, headline FROM runs "
+                "WHERE ? IN ('', kind) ORDER BY created DESC, folder",
+                (kind,),
+            )
+            return [Row(*row) for row in found]
+        except sqlite3.DatabaseError as problem:
+            raise broken(root / FILE, problem) from None
 
 
 def finished(root: Path) -> Iterator[Path]:
@@ -104,48 +123,52 @@ def finished(root: Path) -> Iterator[Path]:
                     yield path.parent
 
 
-def _insert(base: sqlite3.Connection, root: Path, folder: Path) -> int:
-    name = RECORD if (folder / RECORD).is_file() else TARGET
-    try:
-        record = read_json(folder / name)
-        row = _summary(record, name)
-        findings = [_finding(f) for f in record.get("index", record.get("measures", []))]
-    except (EngramError, KeyError, TypeError, AttributeError):
+def _insert(base: sqlite3.Connection, root: Path, folder: Path, fresh: bool = False) -> int:
+    """Put a folder's rows in the place of those that it had; 0 where its record is damaged."""
+    found = contents(folder)
+    if found is None:
         return 0
     place = place_of(root, folder)
-    try:
-        base.execute("DELETE FROM findings WHERE folder = ?", (place,))
-        base.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?)", (place, *row))
-        base.executemany(
-            "INSERT INTO findings VALUES (?,?,?,?,?,?,?,?,?)", [(place, *f) for f in findings]
-        )
-    except (sqlite3.InterfaceError, sqlite3.ProgrammingError):  # values of a damaged record
-        return 0
+    if not fresh or base.execute("SELECT 1 FROM runs WHERE folder = ?", (place,)).fetchone():
+        for table in OWN:
+            base.execute(f"DELETE FROM {table} WHERE folder = ?", (place,))
+    _rows(base, "runs", 14, [(place, *found.run)])
+    _rows(base, "findings", 11, [(place, *finding) for finding in found.findings])
+    _rows(base, "targets", 14, [(place, *found.target)] if found.target else [])
+    _rows(base, "edges", 6, [(place, *edge) for edge in found.edges])
+    _rows(base, "subjects", 2, [(place, subject) for subject in found.subjects])
+    _records(base, place, found)
     return 1
+
+
+def _rows(base: sqlite3.Connection, table: str, width: int, rows: list[tuple]) -> None:
+    if rows:
+        base.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * width)})", rows)
+
+
+def _records(base: sqlite3.Connection, place: str, found: Contents) -> None:
+    if found.ledger is not None:
+        people, roles = found.ledger
+        _rows(base, "memberships", 3, [(place, _population(base, people), roles)])
+    if found.exposure is not None:
+        seen = found.exposure
+        row = (_population(base, seen.people), seen.attack, seen.outsiders, seen.sides, seen.above)
+        _rows(base, "exposures", 6, [(place, *row)])
+
+
+def _population(base: sqlite3.Connection, people: People) -> int:
+    """The number of these records' population, which is written down if it is a new one."""
+    asked = "SELECT number FROM populations WHERE digest = ?"
+    known = base.execute(asked, (people.digest,)).fetchone()
+    if known:
+        return known[0]
+    row = (None, people.digest, len(people.order))
+    number = base.execute("INSERT INTO populations VALUES (?,?,?)", row).lastrowid or 0
+    rows = ((key, number, place) for key, place in people.each())
+    base.executemany("INSERT INTO members VALUES (?,?,?)", rows)
+    return number
 
 
 def place_of(root: Path, folder: Path) -> str:
     """A folder's name in the index: its way from the store."""
     return folder.resolve().relative_to(root.resolve()).as_posix()
-
-
-def _summary(record: dict[str, Any], name: str) -> tuple[str, ...]:
-    if name == TARGET:
-        lineage = record.get("lineage", {})
-        values = (
-            record["id"], "target", lineage.get("method", ""), record.get("created", ""),
-            record["name"], record["fingerprint"], "",
-        )  # fmt: skip
-    else:
-        target = record.get("target", {})
-        values = (
-            record["id"], record["kind"], record.get("method", record["kind"]),
-            record.get("created", ""), target.get("name", record.get("title", "")),
-            target.get("fingerprint", ""), record.get("verdict", {}).get("sentence", ""),
-        )  # fmt: skip
-    return tuple(str(v) for v in values)
-
-
-def _finding(finding: dict[str, Any]) -> tuple[Any, ...]:
-    keys = ("method", "name", "split", "value", "low", "high", "n", "unit")
-    return tuple(finding.get(key) for key in keys)

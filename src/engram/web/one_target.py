@@ -1,0 +1,140 @@
+"""The page of one target: where it came from, what it promises, and what was found of it."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+
+from engram.core.errors import EngramError
+from engram.core.ledger import Ledger
+from engram.report import charts
+from engram.store import TARGET, questions, read_json
+from engram.store.questions import Item
+from engram.web.kinship import family
+from engram.web.templates import plain
+
+TRACE = "trace.jsonl"
+LARGEST = 32 * 2**20
+"""Bytes of a trace that is drawn."""
+POINTS = 300
+DRAWN = (("loss", "Training loss"), ("lr", "Learning rate"), ("epsilon", "Epsilon"))
+RECORDS = 50
+"""Records of a ledger on one page."""
+ROLES = ("trained", "held-out", "validation", "forgotten")
+
+
+def target(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
+    """One target."""
+    folder = request.path_params["folder"]
+    item = questions.item(root, folder)
+    facts = questions.facts(root, folder)
+    if item is None or facts is None:
+        raise HTTPException(404, "The index knows no such target.")
+    record, problem = _record(root / folder)
+    lineage = _mapping(record.get("lineage"))
+    audits = questions.about(root, item.fingerprint)
+    return "target.html.j2", {
+        "title": plain(item.target), "here": "/targets", "item": item, "facts": facts,
+        "problem": problem, "settings": _mapping(lineage.get("config")),
+        "about": _mapping(record.get("facts")), "lineage": lineage,
+        "seconds": record.get("seconds"),
+        "guarantee": _mapping(lineage.get("guarantee")), "audits": audits,
+        "figure": _figure(audits), "tree": family(root, item.fingerprint),
+        "traces": _traces(root / folder / TRACE),
+        "deletions": questions.deletions_of(root, item.fingerprint),
+        "known": _others(root, item), "records": _records(root / folder, request.query_params),
+        "findings": questions.findings(root, audits[0].folder) if audits else (),
+    }  # fmt: skip
+
+
+def _others(root: Path, item: Item) -> dict[str, Item]:
+    asked = questions.deletions_of(root, item.fingerprint)
+    return questions.targets_of(root, [p for one in asked for p in (one.before, one.after)])
+
+
+def _record(folder: Path) -> tuple[Mapping[str, Any], EngramError | None]:
+    try:
+        return read_json(folder / TARGET), None
+    except EngramError as problem:
+        return {}, problem
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _figure(audits: Sequence[Item]) -> Markup:
+    """The headline numbers of a target's audits under one another."""
+    found = [(one, f) for one in audits if one.kind == "audit" and (f := one.finding)]
+    found = [(one, f) for one, f in found if f.value is not None and "auc" in f.name.lower()][:12]
+    if not found:
+        return Markup("")
+    rows = [(plain(one.id, 28), finding, 0) for one, finding in found]
+    domain = charts.auc_domain([finding for _, finding, _ in rows])
+    return charts.interval_rows("AUC of the headline attack", rows, domain, 0.5, unit="AUC")
+
+
+def _traces(file: Path) -> list[Markup]:
+    """The courses of training that can be drawn; a damaged line is left out."""
+    try:
+        if file.stat().st_size > LARGEST:
+            return []
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    entries = [entry for line in lines if isinstance(entry := _entry(line), dict)]
+    drawn = []
+    for series, (key, title) in enumerate(DRAWN):
+        points = _points(entries, key)
+        if len(points) > 1:
+            drawn.append(charts.trace(title, points, series, ""))
+    return drawn
+
+
+def _entry(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _points(entries: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    found = {}
+    for place, entry in enumerate(entries):
+        step, value = entry.get("step", place), entry.get(key)
+        if _finite(step) and _finite(value):
+            found[float(step)] = float(value)
+    points = sorted(found.items())
+    every = -(-len(points) // POINTS) or 1
+    return points[::every]
+
+
+def _finite(value: object) -> bool:
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    return usable and abs(value) < 1e300 and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _records(folder: Path, asked: Mapping[str, str]) -> dict[str, Any] | None:
+    """A page of the target's own ledger; None where it is not asked for or cannot be read."""
+    role = asked.get("role", "")
+    if role not in (*ROLES, "all"):
+        return None
+    try:
+        ledger = Ledger.load(folder)
+    except EngramError as problem:
+        return {"problem": problem, "role": role}
+    rows = list(zip(ledger.ids, ledger.roles, ledger.canaries, strict=True))
+    kept = [row for row in rows if role in ("all", row[1])]
+    pages = max(1, -(-len(kept) // RECORDS))
+    given = asked.get("page", "1")
+    page = min(
+        int(given) if given.isascii() and given.isdigit() and 0 < len(given) < 9 else 1, pages
+    )
+    page = max(page, 1)
+    shown = kept[RECORDS * (page - 1) : RECORDS * page]
+    return {"problem": None, "role": role, "rows": shown, "total": len(kept), "page": page,
+            "pages": pages}  # fmt: skip
