@@ -40,6 +40,7 @@ AFTER = {
     ("engram.parts.adapters.attach", "peft"): "`require_peft` stands a line above",
     ("engram.signals.kernel", "numba"): "imported where `pick_route` has found numba",
     ("engram.signals.kernel", "llvmlite"): "the same",
+    ("engram.cli.view", "uvicorn"): "`view` looks for what is missing before it starts",
 }
 """Imports that another function guards."""
 ELSEWHERE = {

@@ -10,7 +10,6 @@ The engine writes it, never a recipe, so no recipe can skip it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,20 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engram.core.errors import EngramError
+from engram.core.pseudonyms import pseudonym
 from engram.core.split import Split
 
 Role = Literal["trained", "held-out", "forgotten", "validation"]
 FILE = "ledger.parquet"
-
-
-def pseudonym(name: str, what: str) -> str:
-    """What a forgotten record's id, digest or owner is called: whoever knows it can check it.
-
-    Args:
-        name: The id, the digest or the owner.
-        what: Which of them: "id", "digest" or "owner".
-    """
-    return f"forgotten-{sha256(f'engram {what} {name}'.encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, eq=False)

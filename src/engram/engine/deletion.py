@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engram.core import EngramError, Split, Target
-from engram.core.ledger import pseudonym
+from engram.core.pseudonyms import pseudonym
 from engram.engine.targets import load
 from engram.engine.train import BusyError
 from engram.store import deletions, disk_errors

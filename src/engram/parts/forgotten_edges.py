@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from engram.core import EngramError, Split
-from engram.core.ledger import pseudonym
+from engram.core.pseudonyms import pseudonym
 from engram.parts.graph import Graph, edge_places, graph_beside, with_edges
 
 FORGOTTEN = "forgotten_edges"

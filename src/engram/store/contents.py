@@ -1,6 +1,8 @@
 """What one finished folder tells the index; nothing in it is trusted."""
 
 import math
+import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,10 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engram.core.errors import EngramError
-from engram.core.ledger import pseudonym
+from engram.core.pseudonyms import pseudonym
 from engram.store.folders import RECORD, TARGET, read_json
 
 LEDGER, SCORES = "ledger.parquet", "scores.parquet"
@@ -34,7 +34,7 @@ class People:
     """
 
     keys: bytes
-    order: np.ndarray
+    order: tuple[int, ...]
 
     @property
     def digest(self) -> bytes:
@@ -196,27 +196,30 @@ def _exposure(folder: Path, record: Mapping[str, Any]) -> Exposure | None:
     table = _parquet(folder / SCORES, ("id", "member", attack))
     if table is None:
         return None
-    members = np.asarray(table["member"], float) > 0  # it may hold 0 and 1
-    if members.all():
+    members = [number(float(side)) == 1.0 for side in table["member"]]  # it may hold 0 and 1
+    values = [float(value) for value in table[attack]]
+    if all(members) or not all(map(math.isfinite, values)):
         return None
-    values = np.asarray(table[attack], float)
-    ways = [_above(sign * values, members) for sign in (1, -1)]
+    above, below = (_above([sign * v for v in values], members) for sign in (1, -1))
     # The audit may have found that the attack's scores point away from the members.
-    turned = _agrees(record, table["id"], ways[1]) and not _agrees(record, table["id"], ways[0])
-    above = ways[turned]
-    people = _people(table["id"])
-    sides = np.where(members, "m", "o")[people.order]
-    shares = above[people.order].astype("<f4").tobytes()
-    return Exposure(people, text(attack), int((~members).sum()), "".join(sides).encode(), shares)
+    turned = _agrees(record, table["id"], below) and not _agrees(record, table["id"], above)
+    people, shares = _people(table["id"]), below if turned else above
+    return Exposure(
+        people,
+        text(attack),
+        members.count(False),
+        "".join("om"[members[row]] for row in people.order).encode(),
+        struct.pack(f"<{len(shares)}f", *(shares[row] for row in people.order)),
+    )
 
 
-def _above(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+def _above(values: Sequence[float], members: Sequence[bool]) -> list[float]:
     """For each record the share of outsiders that score higher."""
-    outsiders = np.sort(values[~members])
-    return 1 - np.searchsorted(outsiders, values, side="right") / len(outsiders)
+    outsiders = sorted(v for v, member in zip(values, members, strict=True) if not member)
+    return [1 - bisect_right(outsiders, v) / len(outsiders) for v in values]
 
 
-def _agrees(record: Mapping[str, Any], ids: Sequence[str], above: np.ndarray) -> bool:
+def _agrees(record: Mapping[str, Any], ids: Sequence[str], above: Sequence[float]) -> bool:
     """Whether these shares are those of the records that the audit shows."""
     place = {name: row for row, name in enumerate(ids)}
     shown = map(_mapping, _sequence(record.get("exposed", [])))
@@ -243,10 +246,9 @@ def _parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]] | None:
 
 
 def _people(names: Sequence[str]) -> People:
-    keys = np.frombuffer(b"".join(map(key_of, names)), f"V{WIDTH}")
-    halves = keys.view([("high", ">u8"), ("low", ">u8")])
-    order = np.lexsort((halves["low"], halves["high"]))  # by bytes
-    return People(keys[order].tobytes(), order)
+    keys = list(map(key_of, names))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return People(b"".join(keys[row] for row in order), tuple(order))
 
 
 def text(value: object, limit: int = TEXT) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from engram.core.finding import Finding
-from engram.core.ledger import pseudonym
+from engram.core.pseudonyms import pseudonym
 from engram.report import charts
 from engram.store import questions
 from engram.store.contents import is_pseudonym

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from engram.core import Draft, EngramError, Paper, Run, Split, Target
-from engram.core.ledger import pseudonym
+from engram.core.pseudonyms import pseudonym
 from engram.families.classifier import ClassifierModel
 from engram.families.estimator import EstimatorModel
 from engram.families.protected_estimator import FAMILY as TREES
