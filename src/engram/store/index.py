@@ -63,12 +63,13 @@ def reindex(root: Path) -> int:
         try:
             seen = _make(part, root)
             with alone(root):
+                with closing(opened(part)) as base, base:  # what was finished meanwhile
+                    late = [f for f in finished(root) if f not in seen]
+                    count = len(seen) + sum(_insert(base, root, folder) for folder in late)
                 for stale in root.glob(f"{FILE}-*"):
                     stale.unlink()
                 part.replace(root / FILE)
-                with closing(opened(root / FILE)) as base, base:  # what was finished meanwhile
-                    late = [f for f in finished(root) if f not in seen]
-                    return len(seen) + sum(_insert(base, root, folder) for folder in late)
+                return count
         finally:
             _clear(root, part)
 
