@@ -67,6 +67,8 @@ def reindex(root: Path) -> int:
                 with closing(opened(part)) as base, base:
                     late = [f for f in finished(root) if f not in seen]
                     count = len(seen) + sum(_insert(base, root, folder) for folder in late)
+                    for entry in deletions.whole(root)[0]:
+                        deletions.note(base, entry)
                 for stale in root.glob(f"{FILE}-*"):
                     stale.unlink()
                 part.replace(root / FILE)
@@ -82,10 +84,7 @@ def _make(part: Path, root: Path) -> set[Path]:
         base.execute("PRAGMA journal_mode = OFF")
         base.execute("PRAGMA synchronous = OFF")
         with base:
-            seen = {f for f in finished(root) if _insert(base, root, f, fresh=True)}
-            for entry in deletions.whole(root)[0]:
-                deletions.note(base, entry)
-    return seen
+            return {f for f in finished(root) if _insert(base, root, f, fresh=True)}
 
 
 def _clear(root: Path, part: Path) -> None:
