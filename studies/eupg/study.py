@@ -14,7 +14,8 @@ all requests of a seed are pooled, so that each AUC is of 200 forgotten records 
 
 Differs from the paper: its tables are larger (all of Adult, a heart table of 70,000 patients, a
 table of credits) and its attacks learnt ones as well; a twentieth is forgotten here as there. Its
-trees are XGBoost's. Adult is cut down to a sample, so that a seed takes minutes.
+trees are XGBoost's; ours have its leaves (a shrinkage of 1) and its learning rate. Adult is cut
+down to a sample, so that a seed takes minutes.
 """
 
 import time
@@ -83,11 +84,15 @@ def _on_table(
     }
     if name in settings["trees"]:
         rounds = settings["rounds"]
-        given = (f"n_estimators={rounds}", "learning_rate=0.5", "max_depth=3")
-        whole = _made("fit-estimator", estimator="gradient-boosting", parameters=given)
+        given = {"learning_rate": 0.5, "max_depth": 3, "shrinkage": 1.0}  # as the paper's XGBoost
+        fields = tuple(f"{name}={value}" for name, value in given.items())
+        whole = _made(
+            "fit-estimator", estimator="newton-boosting",
+            parameters=(*fields, f"n_estimators={rounds}"),
+        )  # fmt: skip
         grown = _made(
             "eupg-boosting", estimators=rounds, tune_estimators=settings["tune_rounds"],
-            k=settings["k"],
+            k=settings["k"], **given,
         )  # fmt: skip
         found[TREES] = look.asked(whole, lambda target, keep, gone: run.fit(whole, keep))
         found[TREES_K] = look.asked(grown, look.edited("eupg-redo"))
@@ -345,8 +350,10 @@ STUDY = Study(
     },
     tried="""\
 The bounds in the tests were set before anything was measured. Places in the paper are named by
-subject. What is undecided for networks is so by the width of intervals over three seeds: each mean
-is on the right side on every table.
+subject. Three seeds were planned first; they left four claims about networks undecided by the width
+of their intervals. Six in all were then settled on, before the others were looked at, and all six
+are shown. What is still undecided is so on the heart table, of 227 records, and (members told
+before any request) on digits, where both networks tell next to nothing.
 
 The paper's table after forgetting 5 % (accuracy in per cent / membership AUC / seconds; from the
 tables in its authors' repository, where a dash is what was not read there):
@@ -361,12 +368,15 @@ Ours stand in the table of measurements as "accuracy after", "membership AUC of 
 "seconds" (the processor's). Our epsilon is 2.5, by noise on means of 10 records, for the table of
 all means: nearly nothing comes through it, and the fine-tuning on the original records does it all.
 
-Boosted trees grown with the paper's learning rate of 0.5 lose accuracy where they go on, by far on
-heart. XGBoost shrinks the values of leaves where a model was sure and wrong; scikit-learn does not,
-which may be why. The study `eupg-boosting` looks at a learning rate of 0.1: better on heart, and
-undecided. A request on small tables costs trees
-more than 0.15 of growing them again: what is there to be asked and stored takes as long as five
-rounds.
+In the first runs boosted trees were scikit-learn's, and lost 0.191 of accuracy on heart with the
+paper's learning rate of 0.5 (three seeds). XGBoost shrinks the values of leaves, which matters
+where a model was sure and wrong; scikit-learn does not. On seeds 10 to 12 leaves that are shrunk as
+XGBoost's mended that, in retraining as in the requests, and all six seeds were measured with them;
+the study `eupg-boosting` sets both beside each other. The same code grows the trees of retraining
+and of requests. It takes half of the time of scikit-learn's estimator on small tables, so that a
+request on heart is 0.3 of growing 100 rounds again: about 15 thousandths of a second, of which the
+five rounds are less than a fifth; the rest is reading, checking, asking and writing.
 """,
+    seeds={"small": 6},
     run=run,
 )  # fmt: skip

@@ -139,34 +139,75 @@ def test_the_long_part_sees_protected_records_alone(tmp_path):
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
+def three_columns(classes):
+    labels = np.arange(90) % classes
+    features = stream(0, "boosting").normal(size=(90, 3)) + labels[:, None]
+    return features.astype(np.float32), labels
+
+
 @pytest.mark.parametrize("classes", [2, 3])
-def test_continued_boosting_is_scikit_learns(classes):
-    """From its own `init`, with the same answers from arrays alone."""
+def test_without_shrinkage_it_is_scikit_learns(classes):
+    """From its own `init` where it goes on, with the same answers from arrays alone."""
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.frozen import FrozenEstimator
 
-    rng = stream(0, "boosting")
-    labels = np.arange(90) % classes
-    features = (rng.normal(size=(90, 3)) + labels[:, None]).astype(np.float32)
+    features, labels = three_columns(classes)
     settings = {"n_estimators": 5, "max_depth": 2, "learning_rate": 0.5, "min_samples_leaf": 1}
-    arrays, warned = fitted("gradient-boosting", settings, features, labels, 3)
+    bare = {**settings, "shrinkage": 0}
     plain = GradientBoostingClassifier(**settings, random_state=3).fit(features, labels)
-    np.testing.assert_allclose(boosted(arrays, features), plain.predict_proba(features))
-    more = continued(arrays, settings, features[:60], labels[:60], 4)
+    arrays, warned = fitted("newton-boosting", bare, features, labels, 3)
+    assert not warned
+    for name, given in (("newton-boosting", bare), ("gradient-boosting", settings)):
+        found, _ = fitted(name, given, features, labels, 3)
+        np.testing.assert_allclose(boosted(found, features), plain.predict_proba(features))
+    more = continued(arrays, bare, features[:60], labels[:60], 4)
     onward = GradientBoostingClassifier(**settings, init=FrozenEstimator(plain), random_state=4)
     onward.fit(features[:60], labels[:60])
     np.testing.assert_allclose(
         boosted(more, features), onward.predict_proba(features), rtol=1e-9, atol=1e-12
     )
     assert len(more["root"]) == 2 * len(arrays["root"])
-    assert not warned
-    EstimatorModel("gradient-boosting", more, 3, settings)
+    EstimatorModel("newton-boosting", more, 3, bare)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_leaves_have_the_values_of_the_formula(classes):
+    """One round of stumps, leaf by leaf, from the words of the module."""
+    features, labels = three_columns(classes)
+    settings = {"n_estimators": 1, "max_depth": 1, "learning_rate": 0.5, "shrinkage": 2.0}
+    arrays, _ = fitted("newton-boosting", settings, features, labels, 3)
+    trees = 1 if classes == 2 else classes
+    part = 0.5 if classes == 2 else 0.5 * (classes - 1) / classes
+    for tree, root in enumerate(arrays["root"]):
+        column, bound = arrays["feature"][root], arrays["threshold"][root]
+        of = 1 if trees == 1 else tree
+        p = np.mean(labels == of)
+        for side, inside in (("left", features[:, column] <= bound),
+                             ("right", features[:, column] > bound)):  # fmt: skip
+            y = (labels[inside] == of).astype(float)
+            wanted = part * (y - p).sum() / (2.0 + len(y) * p * (1 - p))
+            assert arrays["value"][arrays[side][root], 0] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_shrunk_leaves_do_not_leap_where_the_trees_before_were_sure_and_wrong():
+    features = np.arange(12.0, dtype=np.float32)[:, None]
+    labels = (features[:, 0] >= 6).astype(int)
+    few = {"n_estimators": 30, "max_depth": 1, "learning_rate": 0.5}
+    changed = labels.copy()
+    changed[3] = 1
+    steps = {}
+    for shrinkage in (0.0, 1.0):
+        given = {**few, "shrinkage": shrinkage}
+        arrays, _ = fitted("newton-boosting", given, features, labels, 0)
+        more = continued(arrays, {**given, "n_estimators": 1}, features, changed, 0)
+        steps[shrinkage] = np.abs(more["value"][len(arrays["value"]) :]).max()
+    assert steps[0.0] > 1000 > 1 > steps[1.0] > 0
 
 
 def test_the_last_record_of_a_class_may_leave():
     features, labels = np.arange(12.0)[:, None], np.array([0] * 6 + [1] * 5 + [2])
-    settings = {"n_estimators": 2, "max_depth": 1}
-    arrays, _ = fitted("gradient-boosting", settings, features, labels, 0)
+    settings = {"n_estimators": 2, "max_depth": 1, "shrinkage": 0.0}
+    arrays, _ = fitted("newton-boosting", settings, features, labels, 0)
     found = continued(arrays, settings, features[:11], labels[:11], 0)
     shares = boosted(found, features)
     assert shares.shape == (12, 3)
@@ -180,8 +221,9 @@ def test_the_last_record_of_a_class_may_leave():
 def test_damaged_boosting_is_refused():
     features, labels = np.arange(8.0)[:, None], np.array([0, 1] * 4)
     arrays, _ = fitted("gradient-boosting", {"n_estimators": 2}, features, labels, 0)
-    with pytest.raises(EngramError, match="2 trees for 1 scores"):
-        EstimatorModel("gradient-boosting", {**arrays, "begun": np.array([9])}, 1, {})
+    three, _ = fitted("newton-boosting", {"n_estimators": 1}, features, np.arange(8) % 3, 0)
+    with pytest.raises(EngramError, match="2 trees for 3 scores"):
+        EstimatorModel("newton-boosting", {**three, "root": three["root"][:2]}, 1, {})
     with pytest.raises(EngramError, match="prior of shape"):
         EstimatorModel("gradient-boosting", {**arrays, "prior": np.zeros(2)}, 1, {})
 

@@ -101,7 +101,7 @@ def test_every_attack_on_classifiers_works_on_nodes(victim, known, engine):
         assert np.isfinite(scores.values).all(), name
         assert len(np.unique(scores.values)) > 1, name
     battery = choose_battery(victim, engine)
-    assert set(battery.attacks) == {"loss"}
+    assert set(battery.attacks) == {"loss", "node-membership"}
     assert any(text.startswith("min-k:") for text in battery.left_out)
 
 

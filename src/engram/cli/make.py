@@ -1,6 +1,7 @@
 """`engram transform`, `engram train` and `engram edit`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +24,8 @@ class ReadOptions(Common):
     """How data is read."""
 
     data: str = ""
-    """JSONL, CSV, Parquet or TXT file, a data set's name, sklearn:NAME or demo:NAME."""
+    """JSONL, CSV, Parquet or TXT file, the folder of a graph (nodes.csv and edges.csv), a data
+    set's name, sklearn:NAME or demo:NAME."""
     text_column: str | None = None
     """The column that holds the text."""
     owner_column: str | None = None
@@ -102,7 +104,14 @@ def transform(args: list[str]) -> int:
         split = data.read(options.data, **options.columns())
     else:
         split = Split.of("nothing", text=[])
-    changed = run_transform(parsed.method, split, make_run(options))
+    run, facts = make_run(options), {}
+
+    def listen(entry: Mapping[str, Any]) -> None:
+        run.listen(entry)
+        if not {"step", "epoch"} & set(entry):  # what it found, and not how far it is
+            facts.update(entry)
+
+    changed = run_transform(parsed.method, split, replace(run, listen=listen))
     data.write(changed, options.out, force=options.force)
     drawn = _draw(split, changed, name, parsed)
     tell(
@@ -113,10 +122,12 @@ def transform(args: list[str]) -> int:
             "out": str(options.out),
             "pictures": str(drawn) if drawn else None,
             "fingerprint": changed.fingerprint,
+            "facts": facts,
         },
         [
             f"{name}: {len(split):,} records in, {len(changed):,} out -> {options.out}",
             *([f"pictures of it: {drawn}"] if drawn else []),
+            *(f"  {what}: {value}" for what, value in facts.items()),
         ],
         options.json,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from json.encoder import encode_basestring_ascii
 from types import MappingProxyType
 
 import numpy as np
@@ -125,9 +126,11 @@ class Split:
         total = sha256()
         owners = self.owners or ("",) * len(self)
         for row in zip(self.ids, self.digests, owners, strict=True):
-            total.update(json.dumps(row).encode())
+            total.update(f"[{', '.join(map(encode_basestring_ascii, row))}]".encode())  # as JSON
         for key in sorted(self.shared):
-            total.update(key.encode() + np.ascontiguousarray(self.shared[key]).tobytes())
+            total.update(key.encode())
+            # Its own bytes, not a copy of them: a graph's features may be most of what there is.
+            total.update(np.ascontiguousarray(self.shared[key]).reshape(-1).view(np.uint8))
         return total.hexdigest()[:16]
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -158,9 +161,10 @@ class Split:
     ) -> "Split":
         """The records at these row numbers, in this order."""
         index = np.array(rows, np.int64).reshape(-1)
+        same = np.array_equal(index, np.arange(len(self)))  # all in order: nothing is copied
         taken = Split(
             name or self.name,
-            self.records.take(pa.array(index)),
+            self.records if same else self.records.take(pa.array(index)),
             self.ids.take(index),
             None if self.owners is None else tuple(self.owners[i] for i in index),
             None if self.canaries is None else tuple(self.canaries[i] for i in index),

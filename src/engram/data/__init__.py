@@ -14,6 +14,7 @@ from engram.data import demo, estimators, hub, named
 from engram.data.columns import Wanted, sampled, to_split
 from engram.data.files import READERS, ending, read_rows
 from engram.data.folders import neighbours, read_folder
+from engram.data.graphs import is_graph, read_graph
 from engram.data.output import write
 from engram.data.rows import Rows
 from engram.data.sources import Limits, Source, parted
@@ -38,8 +39,9 @@ def read(
 
     Args:
         source: A file (.jsonl, .json, .csv, .tsv, .parquet, .txt; the text formats also with
-            .gz), a folder of shards or one that `datasets.save_to_disk` wrote, a named set
-            (`medical-abstracts`), `demo:letters?n=400`, `sklearn:digits`, or `hf:owner/name`.
+            .gz), a folder of shards or one that `datasets.save_to_disk` wrote, a folder of a graph
+            (nodes.csv and edges.csv), a named set (`medical-abstracts`), `demo:letters?n=400`,
+            `sklearn:digits`, or `hf:owner/name`.
         text_column: Which column is the text: otherwise `text`, or the only column of strings.
             It is called `text` afterwards.
         owner_column: Whose record it is: otherwise `owner`, where there is one.
@@ -62,6 +64,8 @@ def read(
     if not source.strip():
         raise EngramError("no data was named", hint="name a file, or demo:letters")
     made = _made_here(source)
+    if made is None and is_graph(Path(source).expanduser()):
+        return read_graph(Path(source).expanduser(), wanted, limits)
     if made is None:
         rows, name = _rows(source, limits)
         return to_split(rows, name, wanted, limits)

@@ -18,6 +18,8 @@ KINDS = "biufU"
 
 LINEAGE = ("origins", "origin_owners")
 """What must not be lost: without it, no deletion request finds the records any more."""
+GRAPH = ("edges", "node_features")
+"""Nor this: nodes without their graph are other records."""
 
 
 def check_nothing_is_lost(shared: Mapping[str, np.ndarray], path: str) -> None:
@@ -26,6 +28,11 @@ def check_nothing_is_lost(shared: Mapping[str, np.ndarray], path: str) -> None:
         raise EngramError(
             f"{path} cannot hold what the records share as {lost[0]!r}: which records they were "
             "made from",
+            hint="end the name with .parquet",
+        )
+    if lost := [name for name in GRAPH if name in shared]:
+        raise EngramError(
+            f"{path} cannot hold the graph beside the records (what they share as {lost[0]!r})",
             hint="end the name with .parquet",
         )
 

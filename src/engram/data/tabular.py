@@ -78,6 +78,8 @@ def label_codes(rows: Rows, column: str) -> tuple[Int64[np.ndarray, " n"], dict[
     """
     values = rows.table.column(column)
     missing = values.is_null().to_numpy(zero_copy_only=False)
+    if not rows.typed:  # CSV writes nothing where there is nothing
+        missing = missing | np.array([not str(word).strip() for word in values.to_pylist()])
     if missing.any():
         raise EngramError(
             f"{rows.origin}, {rows.where(int(np.argmax(missing)))}: {column!r} is missing",

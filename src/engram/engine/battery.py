@@ -20,6 +20,13 @@ BATTERIES: dict[str, tuple[str, ...]] = {
         "loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference", "neighbourhood",
     ),
 }  # fmt: skip
+GRAPH_ATTACKS: dict[str, tuple[str, ...]] = {
+    "quick": (), "standard": ("node-membership",),
+    "thorough": ("node-membership", "posterior-attack"),
+}  # fmt: skip
+OF_FAMILY = {"graph-nodes": GRAPH_ATTACKS, "sharded-graph": GRAPH_ATTACKS}
+"""What a battery has beside those for targets of one family: here shadow models are quick to train,
+and a node can be asked about with its edges and without."""
 JOINING: dict[str, tuple[str, ...]] = {
     "shadows": ("lira", "rmia"),
     "population": ("quantile-regression",),
@@ -81,7 +88,9 @@ def choose_battery(
     chosen, left_out = {}, []
     joining = [name for key in common for name in JOINING.get(key, ())]
     only_text = target.access == "text" and "text" in families.offered(target.family, target.model)
-    wanted = attacks or (*(TEXT_ATTACKS if only_text else BATTERIES[battery]), *joining)
+    own = OF_FAMILY.get(target.family, {}).get(battery, ())
+    usual = TEXT_ATTACKS if only_text else (*BATTERIES[battery], *own)
+    wanted = attacks or (*usual, *(name for name in joining if name not in usual))
     if strangers := [name for name in settings if name not in wanted]:
         raise EngramError(
             f"there are settings for {strangers[0]!r}, which is not in this battery",

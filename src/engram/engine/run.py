@@ -303,10 +303,13 @@ class EngineRun:
 
     def log(self, **entry: float | int | str) -> None:
         """Add one line to the log of the work in progress."""
+        line = json.dumps({"time": round(time.time(), 3), **entry}) + "\n"
+        path = os.path.join(self.scratch, LOG)  # every step of a training comes here
         with disk_errors(self.scratch):
-            self.scratch.mkdir(parents=True, exist_ok=True)
-            with (self.scratch / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+            if not os.path.isdir(self.scratch):
+                self.scratch.mkdir(parents=True, exist_ok=True)
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line)
         self.listen(entry)
 
     def progress(self, done: int, total: int, what: str) -> None:

@@ -6,6 +6,7 @@ packages add families through the entry-point group `engram.families`.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -86,12 +87,12 @@ HOME = Path(__file__).parent
 def names() -> tuple[str, ...]:
     """All families, in name order."""
     own = [p.stem.replace("_", "-") for p in HOME.glob("[!_]*.py")]
-    return tuple(sorted({*own, *(p.name for p in entry_points(group="engram.families"))}))
+    return tuple(sorted({*own, *(p.name for p in _points())}))
 
 
 def find(name: str) -> Family:
     """The family called `name`: the object `FAMILY` of its file, or of the entry point."""
-    for point in entry_points(group="engram.families"):
+    for point in _points():
         if point.name == name:
             return point.load()
     if name not in names():
@@ -100,3 +101,9 @@ def find(name: str) -> Family:
             hint=nearest(name, names(), f"the families are {', '.join(names())}"),
         )
     return import_module(f"engram.families.{name.replace('-', '_')}").FAMILY
+
+
+@cache
+def _points() -> tuple[Any, ...]:
+    """What other packages announce; read once, since it opens a file a package installed."""
+    return tuple(entry_points(group="engram.families"))

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engram.core import EngramError, nearest
-from engram.parts.boosting import boosted, boosting_learnt
+from engram.parts.boosting import boosted, boosting_learnt, newton_learnt
 from engram.parts.support_vectors import damaged, support_vector_shares, support_vectors_learnt
 from engram.parts.tree_arrays import LEAF, leaves_of, packed
 
@@ -30,7 +30,7 @@ class Kind:
     """One kind of estimator.
 
     Attributes:
-        address: Where scikit-learn has it: `module:Class`.
+        address: Where it is: `module:Class`, of scikit-learn or called as its estimators are.
         parameters: The parameters that may be set, and what we use where they are not.
         arrays: The arrays that are stored, with the number of their axes.
         learnt: The arrays of a fitted estimator, beside its `classes`.
@@ -67,7 +67,7 @@ def fitted(
     labels: Int[np.ndarray, " n"],
     random_state: int,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Fit by scikit-learn. Returns what was learnt, and what scikit-learn warned of.
+    """Fit it. Returns what was learnt, and what scikit-learn warned of.
 
     Raises:
         EngramError: A parameter is unknown or refused, or the data has a single class.
@@ -158,8 +158,8 @@ def _check_neighbours(name: str, arrays: Arrays) -> None:
 
 
 def _check_boosting(name: str, arrays: Arrays) -> None:
-    begun, trees, scores = int(arrays["begun"][0]), len(arrays["root"]), len(arrays["prior"])
-    if trees % scores or begun % scores or not 0 <= begun <= trees:
+    trees, scores = len(arrays["root"]), len(arrays["prior"])
+    if trees % scores:
         raise _damaged(name, f"{trees} trees for {scores} scores")
 
 
@@ -171,6 +171,7 @@ def _check_support_vectors(name: str, arrays: Arrays) -> None:
 CHECKS: dict[str, Callable[[str, Arrays], None]] = {
     "nearest-neighbours": _check_neighbours,
     "gradient-boosting": _check_boosting,
+    "newton-boosting": _check_boosting,
     "rbf-svm": _check_support_vectors,
 }
 """What is checked of a kind's arrays beside their shapes."""
@@ -252,6 +253,7 @@ def _trees(arrays: Arrays, features: Features) -> Probabilities:
 
 
 TREES = {"root": 1, "left": 1, "right": 1, "feature": 1, "threshold": 1, "value": 2}
+BOOSTED = {**TREES, "prior": 1}
 KINDS: dict[str, Kind] = {
     "logistic-regression": Kind(
         "sklearn.linear_model:LogisticRegression",
@@ -313,8 +315,22 @@ KINDS: dict[str, Kind] = {
             "subsample": 1.0,
             "max_features": None,
         },
-        {**TREES, "prior": 1, "begun": 1},
+        BOOSTED,
         boosting_learnt,
+        boosted,
+        random=True,
+    ),
+    "newton-boosting": Kind(
+        "engram.parts.boosting:NewtonBoosting",
+        {
+            "n_estimators": 100,
+            "learning_rate": 0.1,
+            "max_depth": 3,
+            "min_samples_leaf": 1,
+            "shrinkage": 1.0,
+        },
+        BOOSTED,
+        newton_learnt,
         boosted,
         random=True,
     ),
@@ -323,6 +339,10 @@ KINDS: dict[str, Kind] = {
 
 def _tree_shapes(features: int, classes: int) -> dict[str, tuple[int | None, ...]]:
     return {"value": (None, classes)}
+
+
+def _boosted_shapes(features: int, classes: int) -> dict[str, tuple[int | None, ...]]:
+    return {"value": (None, 1), "prior": (1 if classes == 2 else classes,)}
 
 
 SHAPES: dict[str, Callable[[int, int], dict[str, tuple[int | None, ...]]]] = {
@@ -349,9 +369,6 @@ SHAPES: dict[str, Callable[[int, int], dict[str, tuple[int | None, ...]]]] = {
     },
     "decision-tree": _tree_shapes,
     "random-forest": _tree_shapes,
-    "gradient-boosting": lambda features, classes: {
-        "value": (None, 1),
-        "prior": (1 if classes == 2 else classes,),
-        "begun": (1,),
-    },
+    "gradient-boosting": _boosted_shapes,
+    "newton-boosting": _boosted_shapes,
 }

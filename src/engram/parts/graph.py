@@ -19,6 +19,8 @@ from engram.parts.labelled import features_of
 NODE, EDGES, FEATURES = "node", "edges", "node_features"
 CONTEXT = frozenset({EDGES, FEATURES})
 """What stands in `shared` and decides the answers about a record."""
+NODE_IDS = "node_ids"
+"""What each node is called in the files that a graph was read from; (N,), where it was."""
 OUTSIDE = -1
 """The node of a record that stands in no graph."""
 Edges = Int[np.ndarray, "2 edges"]

@@ -79,17 +79,16 @@ def learned_weights(
         return alpha
     first, second, step = np.zeros(shards), np.zeros(shards), 0
     for _ in range(epochs if n else 0):
-        order = rng.permutation(n)
+        drawn = true[:, rng.permutation(n)]
         for start in range(0, n, batch):
-            told = true[:, order[start : start + batch]]
             step += 1
-            slope = gradient(alpha, told, penalty)
-            slope -= slope.mean()  # what moves all weights alike is undone by their sum
+            slope = gradient(alpha, drawn[:, start : start + batch], penalty)
+            slope -= slope.sum() / shards  # what moves all weights alike is undone by their sum
             first = 0.9 * first + 0.1 * slope
-            second = 0.999 * second + 0.001 * slope**2
-            moved = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-            alpha = np.maximum(alpha - learning_rate * moved, 0.0)
-            alpha /= max(alpha.sum(), LEAST)
+            second = 0.999 * second + 0.001 * (slope * slope)
+            root = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+            alpha = np.maximum(alpha - learning_rate / (1 - 0.9**step) * first / root, 0.0)
+            alpha /= max(float(alpha.sum()), LEAST)
     return alpha
 
 
@@ -98,5 +97,5 @@ def gradient(
 ) -> Float[np.ndarray, " shards"]:
     """Of the objective, by alpha."""
     told = np.maximum(alpha @ true, LEAST)
-    length = max(float(np.sqrt((alpha**2).sum())), LEAST)
-    return -(true / told).mean(1) + penalty * alpha / length
+    length = max(float(alpha @ alpha) ** 0.5, LEAST)
+    return penalty / length * alpha - true @ (1 / told) / len(told)

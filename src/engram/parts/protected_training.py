@@ -84,8 +84,9 @@ class ProtectedBoosting(Protection):
     tune_estimators: int = 5
     """Rounds on original records, on top of those."""
     learning_rate: float = 0.5
-    """What each tree counts. 0.5 is the paper's, for XGBoost; scikit-learn's leaves are not shrunk,
-    so that 0.1 is safer on small tables."""
+    """What each tree counts; 0.5 is the paper's. Without shrinkage 0.1 is safer."""
+    shrinkage: float = 1.0
+    """How much the values of leaves are shrunk (XGBoost's lambda); 0 does not, as scikit-learn."""
     max_depth: int = 3
     """Largest depth of a tree."""
     min_samples_leaf: int = 1
@@ -100,14 +101,16 @@ class ProtectedBoosting(Protection):
                 f"learning_rate is {self.learning_rate}, but must be in (0, 1]",
                 hint="0.5 is the paper's value, 0.1 is usual",
             )
+        check_at_least("shrinkage", self.shrinkage, 0, "1 is XGBoost's, 0 shrinks nothing")
 
     def parameters(self, rounds: int) -> dict[str, Any]:
-        """As scikit-learn calls them."""
+        """As `NewtonBoosting` calls them."""
         return {
             "n_estimators": rounds,
             "learning_rate": self.learning_rate,
             "max_depth": self.max_depth,
             "min_samples_leaf": self.min_samples_leaf,
+            "shrinkage": self.shrinkage,
         }
 
     def pretrain(self, split: Split, run: Run) -> tuple[dict[str, np.ndarray], ProtectedSplit]:
@@ -117,7 +120,7 @@ class ProtectedBoosting(Protection):
         found.tell(run)
         features, labels = features_of(found.split), labels_of(found.split)
         arrays, warned = fitted(
-            "gradient-boosting",
+            "newton-boosting",
             self.parameters(self.estimators),
             features,
             labels,

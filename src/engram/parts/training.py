@@ -317,7 +317,8 @@ class Training:
         rate = learning_rate(self.plan, number)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        self.model.train(self.dropout)
+        if self.model.training is not self.dropout:  # it walks through all modules
+            self.model.train(self.dropout)
         optimiser.zero_grad(set_to_none=True)
         value = 0.0
         place = (self.processes.number,) if self.processes.number else ()
@@ -326,8 +327,7 @@ class Training:
                 part.backward()
                 value += float(part.detach())
         value = self._add_up(value)
-        limit = self.plan.clip or math.inf
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        norm = clipped(self.model.parameters(), self.plan.clip)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise DivergedError(
                 f"training diverged: at step {number + 1} of {self.plan.steps} the loss is "
@@ -377,6 +377,13 @@ class Training:
             if self.processes.is_first:
                 self.run.log(**entry)
         self.run.progress(step.number + 1, total, "training")
+
+
+def clipped(parameters: Iterable[nn.Parameter], limit: float) -> float:
+    """The norm of the gradient, which is then at most `limit`; 0 leaves the gradient as it is."""
+    if limit:
+        return float(nn.utils.clip_grad_norm_(parameters, limit))
+    return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
 class Checkpoint:

@@ -28,7 +28,7 @@ import numpy as np
 
 from engram.core import Draft, EngramError, Paper, Run, Split, Target
 from engram.families.graph_nodes import GraphModel
-from engram.parts.forgotten_edges import FORGOTTEN, NamedEdges, named_edges, without_forgotten
+from engram.parts.forgotten_edges import FORGOTTEN, NamedEdges, pieces, told_of, without_forgotten
 from engram.parts.graph import graph_beside, nodes_of
 from engram.parts.graph_eraser_training import GraphEraserTraining
 from engram.parts.own_settings import made_by
@@ -55,14 +55,15 @@ class GraphEraserRetrain:
     families: ClassVar[frozenset[str]] = frozenset({"sharded-graph"})
 
     edges: str = ""
-    """Edges to delete, by the numbers of the nodes at their ends: 17-25,3-9. Empty: none."""
+    """Edges to delete, by the numbers of the nodes at their ends, or by their ids where the graph
+    was read from files of the user: 17-25,3-9. Empty: none."""
 
     def __post_init__(self) -> None:
-        named_edges(self.edges)
+        pieces(self.edges)
 
     def told(self) -> dict[str, Any]:
         """Its fields as they may be written down: edges that are deleted by their pseudonyms."""
-        return {**asdict(self), "edges": ",".join(NamedEdges.of(self.edges).pseudonyms)}
+        return {**asdict(self), "edges": ",".join(told_of(self.edges))}
 
     def __call__(self, target: Target, keep: Split, forget: Split | None, run: Run) -> Draft:
         """Return the model that would be there if `forget` and the edges had never been.
@@ -72,7 +73,7 @@ class GraphEraserRetrain:
                 not in the graph, or no training saw it; or the target does not carry the recipe
                 that made it.
         """
-        edges = NamedEdges.of(self.edges)
+        edges = NamedEdges.of(self.edges, keep)
         if not len(edges) or forget is not None:
             forget = check_forget("graph-eraser-retrain", keep, forget)
         model: ShardedModel = target.model

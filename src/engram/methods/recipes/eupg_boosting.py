@@ -11,7 +11,12 @@ are stored and stay; a request to forget grows the few last ones anew (edit `eup
 What is promised of a forgotten record is the guarantee of the protection (k or epsilon), since F'
 saw its protected form; labels are protected only if they are included.
 
-Differs from the paper: scikit-learn's gradient boosting stands where the paper has XGBoost.
+The paper's learning rate of 0.5 needs leaves whose values are shrunk, as XGBoost's are: trees that
+were grown on k-anonymous records are sure of things that are not so for the original ones, and a
+leaf that is not shrunk answers that with a step without bound (study `eupg-boosting`).
+
+Differs from the paper: the paper has XGBoost. Here trees are scikit-learn's regression trees, each
+on the slopes of the loss, and leaves have the values that XGBoost would give them.
 """
 
 from dataclasses import dataclass
@@ -48,7 +53,7 @@ class EupgBoosting(ProtectedBoosting):
         width = len(split.matrix("features")[0])
         rounds = {"protected": self.estimators, "deployed": self.estimators + self.tune_estimators}
         protected, deployed = (
-            EstimatorModel("gradient-boosting", arrays, width, self.parameters(rounds[name]))
+            EstimatorModel("newton-boosting", arrays, width, self.parameters(rounds[name]))
             for name, arrays in (("protected", before), ("deployed", after))
         )
         model = ProtectedModel(deployed, protected, found.promise)

@@ -11,10 +11,12 @@ pickle, and answers with the same probabilities as the estimator that scikit-lea
     decision-tree          share of the records in a leaf
     random-forest          mean over trees
     gradient-boosting      sigmoid or softmax of  prior + rate * sum over trees
+    newton-boosting        the same, with leaves that are shrunk as XGBoost's are
 
 An SVM (`rbf-svm`) knows no probabilities: the softmax of its scores by class stands for them.
 
-Differs from the paper: features are float32 before anything is fitted.
+Differs from the paper: 1. Features are float32 before anything is fitted. 2. `newton-boosting` is
+not in scikit-learn: its trees are, its leaves are our own.
 """
 
 import json
@@ -42,7 +44,7 @@ class FitEstimator:
 
     estimator: str = "logistic-regression"
     """logistic-regression, gaussian-naive-bayes, nearest-neighbours, rbf-svm, decision-tree,
-    random-forest or gradient-boosting."""
+    random-forest, gradient-boosting or newton-boosting."""
     parameters: tuple[str, ...] = ()
     """What to set, as scikit-learn calls it: `C=0.1`, `n_neighbors=1`, `max_depth=4`."""
 
