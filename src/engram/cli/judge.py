@@ -260,8 +260,14 @@ def measure(args: list[str]) -> int:
         _tell_plan(plan_measure(args[0], parsed.method, target, sides, run), target, run)
     findings = run_measure(parsed.method, target, sides, run)
     found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
-    tell({"findings": found}, [number(f) for f in found], parsed.options.json)
+    tell({"findings": found}, [_noted(f) for f in found], parsed.options.json)
     return 0
+
+
+def _noted(finding: Mapping[str, Any]) -> str:
+    """A finding as one line, with what there is to say of it."""
+    note = finding["note"] if finding["value"] is not None else ""
+    return number(finding) + (f": {note}" if note else "")
 
 
 def _forgotten(target: Target, options: TargetOptions) -> dict[str, Split]:
