@@ -13,7 +13,7 @@ build-backend = "hatchling.build"
 [project]
 name = "my-attack"
 version = "0.1.0"
-dependencies = ["engram>=0.1"]
+dependencies = ["engram"]
 
 [project.entry-points."engram.attacks"]
 worst-token = "my_attack.worst_token:WorstToken"

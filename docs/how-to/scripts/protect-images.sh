@@ -5,15 +5,22 @@ set -euo pipefail
 engram transform partition --data sklearn:digits --limit 600 --out mine.parquet
 engram transform partition --data sklearn:digits --limit 600 --part outsiders --out theirs.parquet
 
-engram transform error-minimising --data mine.parquet --each class --epsilon 0.1 --rounds 4 \
-    --epochs 4 --out protected.parquet --show before-and-after.svg
+engram transform linear-shortcut --data mine.parquet --epsilon 0.1 --out shortcut.parquet \
+    --show before-and-after.svg
+engram transform bayes-error --data mine.parquet --epsilon 0.2 --out confused.parquet
 engram transform dp-pix --data mine.parquet --block 2 --pixels 4 --epsilon 4 --out mosaic.parquet
 
-engram train train-classifier --data mine.parquet --holdout 0 --epochs 10 --width 32 --out clean
-engram train train-classifier --data protected.parquet --holdout 0 --epochs 10 --width 32 \
-    --out thief
-engram measure accuracy clean --members mine.parquet --outsiders theirs.parquet
-engram measure accuracy thief --members protected.parquet --outsiders theirs.parquet
-engram measure visibility thief --originals mine.parquet --members protected.parquet \
+engram train train-classifier --config thief.toml --data mine.parquet --out from-originals
+engram train train-classifier --config thief.toml --data shortcut.parquet --out from-shortcut
+engram train train-classifier --config thief.toml --data confused.parquet --out from-confused
+engram train train-classifier --config thief.toml --data mosaic.parquet --out from-mosaic
+
+engram measure accuracy from-originals --members mine.parquet --outsiders theirs.parquet
+engram measure accuracy from-shortcut --members shortcut.parquet --outsiders theirs.parquet
+engram measure accuracy from-confused --members confused.parquet --outsiders theirs.parquet
+engram measure accuracy from-mosaic --members mosaic.parquet --outsiders theirs.parquet
+
+engram measure visibility from-shortcut --originals mine.parquet --members shortcut.parquet \
     --outsiders theirs.parquet
-engram measure bayes-error-bounds thief --members protected.parquet --outsiders theirs.parquet
+engram measure bayes-error-bounds from-confused --members confused.parquet \
+    --outsiders theirs.parquet

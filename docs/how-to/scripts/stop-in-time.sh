@@ -11,4 +11,4 @@ engram train pretrain-lm --data 'demo:letters?n=100' --layers 1 --width 64 --voc
 python stop_in_time.py
 
 engram train finetune-lm --base base --data letters.jsonl --holdout 0.5 --validation 0.5 \
-    --stop ngram --patience 2 --epochs 12 --learning-rate 1e-2 --batch-size 8 --out watched
+    --stop perplexity --patience 2 --epochs 20 --learning-rate 2e-2 --batch-size 8 --out watched

@@ -23,9 +23,9 @@ trainer = Trainer(
     model,
     TrainingArguments(
         "trainer",
-        num_train_epochs=12,
+        num_train_epochs=20,
         per_device_train_batch_size=8,
-        learning_rate=1e-2,
+        learning_rate=2e-2,
         report_to=[],
         save_strategy="no",
         disable_tqdm=True,
@@ -35,7 +35,7 @@ trainer = Trainer(
     processing_class=tokenizer,
 )
 trainer.add_callback(
-    MemorisationCallback(records["train"], validation=records["test"], stop="ngram", patience=2)
+    MemorisationCallback(records["train"], validation=records["test"], stop="perplexity", patience=2)
 )
 trainer.train()
 trainer.save_model("stopped")

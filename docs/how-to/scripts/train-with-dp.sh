@@ -7,12 +7,8 @@ engram train pretrain-lm --data 'demo:letters?n=100' --layers 1 --width 64 --voc
     --epochs 6 --learning-rate 1e-2 --batch-size 8 --out base
 
 engram train dp-finetune-lm --base base --data letters.jsonl --epsilon 8 --delta 1e-3 \
-    --batch-size 30 --epochs 6 --holdout 0.5 --out private
-python -c 'import json; print(json.load(open("private/target.json"))["guarantee"])'
-engram audit private
-
-engram train dp-finetune-lm --base base --data letters.jsonl --epsilon 8 --delta 1e-2 \
-    --unit owner --batch-size 10 --epochs 6 --holdout 0.5 --out private-owners
+    --accountant rdp --batch-size 30 --epochs 3 --holdout 0.5 --out private
+engram audit private --battery quick
 
 engram train dp-train-classifier --data sklearn:digits --epsilon 4 --epochs 8 --width 32 \
     --batch-size 128 --learning-rate 1e-2 --coins --holdout 0.5 --out private-digits
