@@ -80,6 +80,39 @@ def test_somebody_elses_model_with_members_and_outsiders(engram, store, tmp_path
     assert "engram audit" not in said.out
 
 
+@pytest.fixture
+def published(engram, store, tmp_path):
+    """A model folder without a target's file, its base in a folder called `base`, and records."""
+    shutil.copytree(store.target.folder, "model", ignore=shutil.ignore_patterns("target.json"))
+    shutil.copytree(store.base.folder, "base")
+    for part in ("members", "outsiders"):
+        lines = [json.dumps({"text": f"{part} letter number {i} of many"}) for i in range(6)]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines))
+    return ("audit", "model", "--members", "members.jsonl", "--outsiders", "outsiders.jsonl")
+
+
+def test_a_reference_is_a_folder_even_where_it_is_called_base(engram, published):
+    said = engram(*published, "--reference", "base")
+    assert said.code == 0, said.err
+    assert "\nreference " in said.out
+
+
+def test_what_is_left_out_is_told(engram, published):
+    said = engram(*published)
+    assert "not measured: reference: the target does not say" in said.out
+
+
+def test_a_reference_that_is_named_and_cannot_be_used_is_refused(refused, published):
+    shutil.rmtree("base")
+    assert "attack reference cannot be run" in refused(*published, "--reference", "base")
+
+
+def test_a_measure_tells_what_its_number_means(engram):
+    engram("train", "train-classifier", "--data", "sklearn:iris", "--epochs", 1, "--out", "flowers")
+    said = engram("measure", "backdoor-scan", "flowers", "--steps", 1)
+    assert "(n=3): " in said.out.splitlines()[0]
+
+
 def test_bare_scores(engram, tmp_path):
     rng = np.random.default_rng(0)
     rows = ["id,member,target_nll,reference_nll"]

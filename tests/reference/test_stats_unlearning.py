@@ -107,6 +107,13 @@ def test_distance_by_hand():
     assert kolmogorov_smirnov(np.array([1.0, 3.0]), np.array([2.0, 4.0])).distance == 0.5
 
 
+def test_distributions_as_near_as_can_be_are_surely_not_apart():
+    """The exact p-value is 1, and rounding brings it above that."""
+    once = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    other = np.array([0.1, 0.2, 0.3, 0.4, 0.6])
+    assert kolmogorov_smirnov(once, other).p_value == pytest.approx(1, abs=1e-6)
+
+
 def test_chance_among_answers_by_hand():
     right, wrong = np.log([2.0]), np.log([[4.0, 4.0]])
     assert chance_of_answer(right) == pytest.approx([0.5])

@@ -1,6 +1,7 @@
 """`engram audit`, `engram measure` and `engram check`."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from engram.engine import (
 )
 from engram.engine import audit as run_audit
 from engram.engine import measure as run_measure
-from engram.engine.battery import unsuited
+from engram.engine.battery import OWN_BASE, unsuited
 from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
 from engram.parts.completions import Budget
 from engram.store import RECORD, TARGET, load_record
@@ -120,8 +121,13 @@ class AuditOptions(TargetOptions):
                 )
             found.setdefault(attack, {})[field] = value
         if self.reference:
-            found.setdefault("reference", {})["reference"] = self.reference
+            found.setdefault("reference", {})["reference"] = _as_folder(self.reference)
         return found
+
+
+def _as_folder(where: str) -> str:
+    """A folder that has the name of a keyword (`base`) is a folder where somebody names it."""
+    return os.path.join(os.curdir, where) if where in OWN_BASE and Path(where).is_dir() else where
 
 
 @dataclass(frozen=True)
@@ -254,8 +260,14 @@ def measure(args: list[str]) -> int:
         _tell_plan(plan_measure(args[0], parsed.method, target, sides, run), target, run)
     findings = run_measure(parsed.method, target, sides, run)
     found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
-    tell({"findings": found}, [number(f) for f in found], parsed.options.json)
+    tell({"findings": found}, [_noted(f) for f in found], parsed.options.json)
     return 0
+
+
+def _noted(finding: Mapping[str, Any]) -> str:
+    """A finding as one line, with what there is to say of it."""
+    note = finding["note"] if finding["value"] is not None else ""
+    return number(finding) + (f": {note}" if note else "")
 
 
 def _forgotten(target: Target, options: TargetOptions) -> dict[str, Split]:
@@ -378,6 +390,7 @@ def _tell_audit(found: AuditRun, as_json: bool) -> None:
         "",
         *(number(f) for f in document["measures"] if f["value"] is not None),
         "",
+        *(f"not measured: {reason}" for reason in document["not_measured"]),
         f"report: {path}",
     ]
     tell({**report_of(found), "report": str(path), "run": str(found.folder)}, lines, as_json)

@@ -221,6 +221,7 @@ def _need(value: str, what: str, hint: str) -> None:
 def _tell_target(target: Any, name: str, as_json: bool) -> None:
     ledger = target.ledger
     counts = {role: len(ledger.having(role)) for role in get_args(Role)}
+    promise = dict(target.lineage.guarantee)
     tell(
         {
             "target": str(target.folder),
@@ -228,10 +229,12 @@ def _tell_target(target: Any, name: str, as_json: bool) -> None:
             "family": target.family,
             "fingerprint": target.fingerprint,
             "records": counts,
+            **({"guarantee": promise} if promise else {}),
         },
         [
             f"target: {target.folder}",
             "records: " + ", ".join(f"{n:,} {role}" for role, n in counts.items() if n),
+            *([f"guarantee: {promise['sentence']}"] if promise.get("sentence") else []),
             f"next: engram audit {target.folder}",
         ],
         as_json,

@@ -102,10 +102,11 @@ def choose_battery(
         given = {**preferred, **_own(name, common), **settings.get(name, {})}
         attack = make("attacks", name, given)
         if reason := unsuited(attack, target) or _without_base(attack, target, run):
-            if attacks:
+            if attacks or name in settings:
+                what = "it out of --attacks" if attacks else "its settings out"
                 raise EngramError(
                     f"attack {name} cannot be run: {reason}",
-                    hint="leave it out of --attacks, or use --battery, which chooses",
+                    hint=f"leave {what}, or use --battery, which chooses",
                 )
             left_out.append(f"{name}: {reason}")
         else:
