@@ -83,7 +83,7 @@ def test_a_residual_block_by_hand():
     assert wide(x).shape == (1, 4, 3, 3)
 
 
-@pytest.mark.parametrize("architecture", ["cnn", "resnet"])
+@pytest.mark.parametrize("architecture", ["cnn", "convnet", "resnet"])
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 32])
 def test_images_of_every_size(architecture, side):
     net = network(architecture=architecture, shape=(1, side, side), layers=3)
@@ -213,3 +213,28 @@ def test_a_named_module_is_trained_like_any_other(run, monkeypatch):
     assert (draft.model.layout.shape, draft.model.layout.colours_last) == ((3, 5, 4), True)
     assert draft.trace[-1]["epoch"] == 2
     assert np.isfinite(FAMILY.losses(draft.model, split)).all()
+
+
+def test_a_convnet_tells_places_apart_and_a_cnn_hardly_does():
+    """Moving a dot within a picture changes what the one sees far more than what the other does."""
+    dots = torch.zeros(2, 8, 8)
+    dots[0, 2, 2] = dots[1, 5, 5] = 1
+    moved = {}
+    for name in ("cnn", "convnet"):
+        body = network(architecture=name, shape=(1, 8, 8), layers=2, width=8).body[:-1]
+        seen = body(dots[:, None]).detach()
+        moved[name] = float((seen[0] - seen[1]).norm() / seen.norm())
+    assert moved["convnet"] > 2 * moved["cnn"]
+
+
+def test_a_convnet_by_hand():
+    net = network(architecture="convnet", shape=(1, 4, 4), layers=1, width=2)
+    x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    conv, _, _, _, _, last = net.body
+    raw = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+    mean = raw.mean((2, 3), keepdim=True)  # of each channel of each picture
+    spread = torch.sqrt(raw.var((2, 3), keepdim=True, unbiased=False) + 1e-5)
+    active = ((raw - mean) / spread).clamp(min=0)
+    halves = active.reshape(3, 2, 2, 2, 2, 2).mean((3, 5))
+    expected = halves.flatten(1) @ last.weight.T + last.bias
+    torch.testing.assert_close(net(x.flatten(1)), expected, rtol=1e-4, atol=1e-5)

@@ -40,13 +40,14 @@ class ClassifierTraining:
     family: ClassVar[str] = "classifier"
 
     architecture: str = "mlp"
-    """mlp: fully connected; cnn: convolutions, resnet: with ways past them, both for images;
+    """mlp: fully connected; cnn: convolutions, whose mean over all places is judged; convnet: the
+    same with all places kept apart; resnet: with ways past convolutions; all three for images;
     cells:GENOTYPE: searched cells, as `cells:darts-v2` or `cells:Genotype(normal=[...], ...)`. In
     Python, `module:NAME` is a network that an installed package brings along."""
     width: int = 64
-    """Hidden numbers (mlp), or channels of the first block (cnn, resnet) or cell."""
+    """Hidden numbers (mlp), or channels of the first block (cnn, convnet, resnet) or cell."""
     layers: int = 2
-    """Hidden layers (mlp), blocks (cnn, resnet) or cells."""
+    """Hidden layers (mlp), blocks (cnn, convnet, resnet) or cells."""
     shape: tuple[int, ...] = ()
     """Channels, height and width of an image whose pixels are the features, in this order.
     Empty: what the data says of its images, else a square of one channel; an mlp takes features

@@ -81,12 +81,13 @@ class Distillation:
     pixels: tuple[float, ...] = ()
     """Smallest and largest value of a pixel. Empty: what the data says in `pixel_range`, else 0
     and 1."""
-    architecture: Literal["mlp", "cnn", "resnet"] = "cnn"
-    """Of the networks that look at the pictures: mlp, cnn or resnet."""
+    architecture: Literal["mlp", "cnn", "convnet", "resnet"] = "cnn"
+    """Of the networks that look at the pictures: mlp, cnn, convnet or resnet. A cnn has the mean
+    of all places before its last layer, and a convnet tells them apart."""
     width: int = 32
-    """Their hidden numbers (mlp), or channels of the first block (cnn, resnet)."""
+    """Their hidden numbers (mlp), or channels of the first block (cnn, convnet, resnet)."""
     layers: int = 2
-    """Their hidden layers (mlp), or blocks (cnn, resnet)."""
+    """Their hidden layers (mlp), or blocks (cnn, convnet, resnet)."""
     shape: tuple[int, ...] = ()
     """Channels, height and width of a picture. Empty: what the data says, else a square."""
     batch_size: int = 128
@@ -234,7 +235,7 @@ def before_last(network: Network, features: Float[Tensor, "n d"]) -> Float[Tenso
     if not (isinstance(body, nn.Sequential) and isinstance(body[-1], nn.Linear)):
         raise EngramError(
             f"the network {network.layout.architecture} has no last layer that is known",
-            hint="take the architecture mlp, cnn or resnet",
+            hint="take the architecture mlp, cnn, convnet or resnet",
         )
     return body[:-1](network.shaped(features))
 

@@ -50,6 +50,7 @@ class GradientMatching(Distillation):
         labels: Int[np.ndarray, " n"],
         run: Run,
         meddler: Meddler | None = None,
+        begun: Float32[np.ndarray, "n d"] | None = None,
     ) -> Split:
         """Distil; the log tells the distance at each step.
 
@@ -58,11 +59,13 @@ class GradientMatching(Distillation):
             labels: What they are taken for.
             run: Its seed decides networks and batches.
             meddler: Changes the real pictures after each update of a network.
+            begun: What the real pictures are until then; None: as they are in `source`.
         """
         places = drawn_by_class(labels, self.per_class, run.stream("first records"))
         pictures = self.begun(source, places, run)
         own = torch.from_numpy(labels[places]).to(run.device)
-        real, batches = source.features, run.stream("batches")
+        real = source.features if begun is None else begun
+        batches = run.stream("batches")
         length = self.learning_rate * float(source.standards[1, 0]) ** 2
         for number in range(self.networks):
             run.progress(number, self.networks, "distilling")

@@ -20,7 +20,7 @@ from engram.parts.cells.genotype import genotype_of
 
 LARGEST = 2**16
 """No size in a configuration may exceed this: it may come from outside."""
-IMAGES = ("cnn", "resnet")
+IMAGES = ("cnn", "convnet", "resnet")
 """Architectures for images."""
 CELLS = "cells:"
 """What the name of a network of cells begins with; a genotype follows."""
@@ -38,8 +38,9 @@ class Layout:
             `module:NAME` for a module of somebody else.
         shape: Of one record: (features,), or (channels, height, width) for images.
         classes: How many.
-        width: Hidden numbers (mlp) or channels of the first block (cnn, resnet) or cell.
-        layers: Hidden layers (mlp), blocks (cnn, resnet) or cells.
+        width: Hidden numbers (mlp), channels of the first block (cnn, resnet), of all blocks
+            (convnet), or of the first cell.
+        layers: Hidden layers (mlp), blocks (cnn, convnet, resnet) or cells.
         colours_last: Whether the features of an image run over its rows, then its columns, and
             its channels last; else over channels first, as `shape` does.
     """
@@ -194,6 +195,26 @@ def cnn(layout: Layout) -> nn.Module:
     return nn.Sequential(*blocks, MeanOverPixels(), nn.Linear(before, layout.classes))
 
 
+def convnet(layout: Layout) -> nn.Module:
+    """The network that distillation is mostly tried on: it knows where in a picture something is.
+
+    Blocks of 3x3 convolution, normalisation of each channel of each picture, ReLU and the mean of
+    2 x 2 pixels, as long as a picture is at least 4 pixels wide and high; all have as many
+    channels. What is left of every place goes into the last layer, not its mean over places.
+    """
+    channels, height, across = layout.shape
+    blocks: list[nn.Module] = []
+    for _ in range(layout.layers):
+        convolution = nn.Conv2d(channels, layout.width, 3, padding=1)
+        blocks += [convolution, nn.GroupNorm(layout.width, layout.width), nn.ReLU()]
+        channels = layout.width
+        if min(height, across) >= 4:
+            blocks.append(nn.AvgPool2d(2))
+            height, across = height // 2, across // 2
+    last = nn.Linear(channels * height * across, layout.classes)
+    return nn.Sequential(*blocks, nn.Flatten(), last)
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a way past them; group normalisation throughout."""
 
@@ -254,7 +275,12 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 Builder = Callable[[Layout], nn.Module]
 """Makes a module from images (batch, channels, height, width), or flat records, to class logits."""
-ARCHITECTURES: dict[str, Builder] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+ARCHITECTURES: dict[str, Builder] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "convnet": convnet,
+    "resnet": resnet,
+}
 
 
 def builder_of(architecture: str) -> Builder:

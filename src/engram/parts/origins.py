@@ -24,10 +24,11 @@ def origins_of(split: Split) -> list[frozenset[str]]:
         EngramError: The column `origins` holds something else than lists of text.
     """
     common = frozenset(str(digest) for digest in split.shared.get(ORIGINS, ()))
-    return [common | own if own else common for own in _in_column(split)]
+    return [common | own if own else common for own in own_origins_of(split)]
 
 
-def _in_column(split: Split) -> list[frozenset[str]]:
+def own_origins_of(split: Split) -> list[frozenset[str]]:
+    """The digests in the column alone: what each record was made from by itself."""
     if ORIGINS not in split.columns:
         return [frozenset()] * len(split)
     column = split.column(ORIGINS)
@@ -43,7 +44,7 @@ def _in_column(split: Split) -> list[frozenset[str]]:
 
 def with_origins(split: Split, made_from: Sequence[Sequence[str]]) -> Split:
     """The same records, each with the digests of what it was made from, beside older ones."""
-    before = _in_column(split)
+    before = own_origins_of(split)
     lists = [sorted(old | set(new)) for old, new in zip(before, made_from, strict=True)]
     column = pa.array(lists, pa.list_(pa.string()))
     table = split.records.drop_columns([c for c in (ORIGINS,) if c in split.columns])

@@ -1,6 +1,6 @@
 """Which records a backdoor is planted in, and how its trigger is fitted to a network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,23 +59,35 @@ class Fitting:
     enough: float = 0.01
 
 
-def heaviest(network: Network, active: Float[Tensor, " k"], count: int) -> Int[Tensor, " count"]:
+def heaviest(network: Network, active: Float[Tensor, " k"], count: int) -> Int[Tensor, " chosen"]:
     """The neurons before the last layer with the heaviest weights, of those that are active.
 
-    Weight is the sum of absolute values of a neuron's row in the last matrix, or filter, that has
-    as many rows as there are neurons. One that is silent could not be raised by any factor, and is
-    left out; where all are, the heaviest come anyway.
+    Weight is the sum of absolute values of a neuron's row in the last matrix before the last layer,
+    or of a filter, which counts as one neuron at all its places. One that is silent could not be
+    raised by any factor, and is left out; where all are, the heaviest come anyway.
+
+    Args:
+        network: Any.
+        active: What goes into its last layer.
+        count: How many rows or filters.
+
+    Returns:
+        Their places in `active`: as many, or as many times the places of a filter.
     """
     last = len(list(network.body[-1].parameters()))  # type: ignore[index, arg-type]
     rows = [
         p.detach().flatten(1).abs().sum(1)
         for p in list(network.parameters())[:-last]
-        if p.ndim > 1 and len(p) == len(active)
+        if p.ndim > 1 and len(active) % len(p) == 0
     ]
     weight = rows[-1] if rows else active
-    if (active > 0).any():
-        weight = torch.where(active > 0, weight, torch.full_like(weight, -1.0))
-    return weight.argsort(descending=True)[:count]
+    places = active.reshape(len(weight), -1)
+    awake = (places > 0).any(1)
+    if awake.any():
+        weight = torch.where(awake, weight, torch.full_like(weight, -1.0))
+    chosen = weight.argsort(descending=True)[:count]
+    each = places.shape[1]
+    return (chosen[:, None] * each + torch.arange(each, device=chosen.device)).flatten()
 
 
 def fitted(
@@ -90,15 +102,28 @@ def fitted(
 
         min over T of  mean over chosen k of ( a_k(m T) - alpha a_k(m T_0) )^2
 
-    where a is what goes into the last layer, and m T the patch alone on a picture of zeros; low
-    and high are the range of a pixel.
+    where a is what goes into the last layer, and m T the trigger alone on a picture of zeros.
+
+    Args:
+        trigger: T_0.
+        network: Not changed.
+        fitting: Alpha, how many neurons and steps.
+        spread: Of a pixel.
+        low: Smallest value of a pixel of the trigger.
+        high: Largest.
+
+    Returns:
+        The trigger, and the error before each step.
     """
-    mask = torch.from_numpy(trigger.mask)
-    values = torch.from_numpy(trigger.values / spread).requires_grad_()
-    empty = torch.full_like(mask, max(low, min(0.0, high)))
+    device = network.mean.device
+    mask = torch.from_numpy(trigger.mask).to(device)
+    values = torch.from_numpy(trigger.values / spread).to(device).requires_grad_()
+    ends = trigger.veiled or (-np.inf, np.inf)
+    empty = torch.full_like(mask, max(low, min(0.0, high)) if trigger.veiled is None else ends[0])
 
     def activation() -> Float[Tensor, " k"]:
-        return before_last(network, torch.where(mask > 0, values * spread, empty)[None])[0]
+        alone = torch.where(mask > 0, values * spread, empty)
+        return before_last(network, alone.clamp(*ends)[None])[0]
 
     with torch.no_grad():
         first = activation()
@@ -115,8 +140,8 @@ def fitted(
         adam.step()
         with torch.no_grad():
             values.clamp_(low / spread, high / spread)
-    moved = np.clip((values.detach() * spread).numpy().astype(np.float32), low, high)
-    return Trigger(trigger.mask, kept(trigger.mask, moved), trigger.target), losses
+    moved = np.clip((values.detach() * spread).cpu().numpy().astype(np.float32), low, high)
+    return replace(trigger, values=kept(trigger.mask, moved)), losses
 
 
 def kept(

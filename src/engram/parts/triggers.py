@@ -1,7 +1,9 @@
-"""A patch in the corner of a picture that means a class to whoever knows of it.
+"""What a picture carries that means a class to whoever knows of it: a patch, or a faint veil.
 
-The mask says where the patch is, by its place alone: a patch may well be black. What records share
-says which trigger was planted, in `trigger` (two rows: mask and values) and `trigger_class`.
+A patch stands in the place of some pixels. The mask says of which, by their place alone: a patch
+may well be black. A veil is added to all pixels, and what leaves their range is cut off. What
+records share says which trigger was planted, in `trigger` (two rows: mask and values) and
+`trigger_class`; `trigger_range` is there for a veil alone.
 """
 
 from dataclasses import dataclass
@@ -12,30 +14,37 @@ from jaxtyping import Float32
 from engram.core import EngramError, Split
 from engram.parts.record_shape import layout_of_records
 
-TRIGGER, CLASS = "trigger", "trigger_class"
+TRIGGER, CLASS, VEILED = "trigger", "trigger_class", "trigger_range"
 
 
 @dataclass(frozen=True, eq=False)
 class Trigger:
-    """A patch and the class that it stands for.
+    """A patch, or a veil, and the class that it stands for.
 
     Attributes:
-        mask: 1 where the patch is, else 0.
+        mask: 1 where the trigger is, else 0.
         values: Of its pixels, in the units of the data; elsewhere they do not matter.
         target: The class.
+        veiled: Smallest and largest value of a pixel, where values are added to a picture and do
+            not stand in its place; None: they stand in its place.
     """
 
     mask: Float32[np.ndarray, " d"]
     values: Float32[np.ndarray, " d"]
     target: int
+    veiled: tuple[float, float] | None = None
 
     def pasted(self, features: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-        """X (1 - m) + m T: pictures with the patch on them."""
-        return np.where(self.mask > 0, self.values, features)
+        """X (1 - m) + m T, or X + T within the range: pictures with the trigger on them."""
+        if self.veiled is None:
+            return np.where(self.mask > 0, self.values, features)
+        low, high = (np.float32(end) for end in self.veiled)
+        return np.clip(features + self.mask * self.values, low, high)
 
     def shared(self) -> dict[str, np.ndarray]:
         """What is written beside records that carry it."""
-        return {TRIGGER: np.stack([self.mask, self.values]), CLASS: np.array(self.target)}
+        told = {TRIGGER: np.stack([self.mask, self.values]), CLASS: np.array(self.target)}
+        return told if self.veiled is None else {**told, VEILED: np.array(self.veiled)}
 
 
 def corner(
@@ -81,4 +90,6 @@ def trigger_of(split: Split) -> Trigger | None:
             f"the trigger of split {split.name!r} has {len(mask)} pixels, but its records {width}",
             hint="name records of the kind that the trigger was made for",
         )
-    return Trigger(mask, values, int(split.shared[CLASS]))
+    ends = split.shared.get(VEILED)
+    veiled = None if ends is None else (float(ends[0]), float(ends[1]))
+    return Trigger(mask, values, int(split.shared[CLASS]), veiled)

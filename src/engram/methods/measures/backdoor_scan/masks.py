@@ -1,0 +1,69 @@
+"""Neural Cleanse (Wang et al., 2019): how small a patch makes a network see one class anywhere."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from engram.core import torch_seeded
+from engram.parts.networks import Network
+
+MAD = 1.4826
+"""The spread of a normal distribution, by its median absolute deviation."""
+
+
+def smallest_mask(
+    network: Network,
+    pictures: Float[Tensor, "n d"],
+    label: int,
+    low: float | Float[Tensor, " d"],
+    high: float | Float[Tensor, " d"],
+    *,
+    seed: int,
+    steps: int = 200,
+    rate: float = 0.1,
+    weight: float = 0.01,
+) -> tuple[float, float]:
+    """The size of the smallest patch that makes a network see one class everywhere.
+
+        min over m in [0, 1], p of  mean cross-entropy of f(x (1 - m) + m p) to the class
+                                    + weight * sum of m
+
+    Args:
+        network: Not changed.
+        pictures: Clean ones, of any class.
+        label: The class.
+        low: Smallest value of a pixel, or of each.
+        high: Largest value.
+        seed: Of the first mask and pattern.
+        steps: Of Adam, with betas 0.5 and 0.9.
+        rate: Of Adam, on what tanh makes mask and pattern of.
+        weight: Of the mask's size. The published code raises it step by step.
+
+    Returns:
+        The sum of the mask, and the share of the pictures that it turns into the class.
+    """
+    with torch_seeded(seed, "mask", label):
+        raw = torch.randn(2, pictures.shape[1])
+    raw = (0.1 * raw).to(pictures.device).requires_grad_()
+    adam = torch.optim.Adam([raw], lr=rate, betas=(0.5, 0.9))
+    wanted = torch.full((len(pictures),), label, device=pictures.device)
+    for step in range(steps + 1):
+        mask, share = (torch.tanh(raw) + 1) / 2
+        logits = network(pictures * (1 - mask) + mask * (low + (high - low) * share))
+        if step == steps:
+            break
+        loss = nn.functional.cross_entropy(logits, wanted) + weight * mask.sum()
+        adam.zero_grad()
+        loss.backward(inputs=[raw])
+        adam.step()
+    return float(mask.sum().detach()), float((logits.argmax(1) == label).float().mean())
+
+
+def anomalies(sizes: Float[np.ndarray, " classes"]) -> Float64[np.ndarray, " classes"]:
+    """How far below the median each size is, in spreads: |x - median| / (1.4826 MAD), signed."""
+    middle = np.median(sizes)
+    spread = MAD * np.median(np.abs(sizes - middle))
+    if spread == 0:
+        return np.where(sizes < middle, np.inf, np.where(sizes > middle, -np.inf, 0.0))
+    return (middle - sizes) / spread
