@@ -10,6 +10,8 @@ from engram.parts.networks import Network
 
 MAD = 1.4826
 """The spread of a normal distribution, by its median absolute deviation."""
+FAINT = -1.0
+"""What tanh makes a mask's first values of, about 0.1: a mask that starts whole may stay so."""
 
 
 def smallest_mask(
@@ -22,7 +24,7 @@ def smallest_mask(
     seed: int,
     steps: int = 200,
     rate: float = 0.1,
-    weight: float = 0.01,
+    weight: float = 0.02,
 ) -> tuple[float, float]:
     """The size of the smallest patch that makes a network see one class everywhere.
 
@@ -45,7 +47,8 @@ def smallest_mask(
     """
     with torch_seeded(seed, "mask", label):
         raw = torch.randn(2, pictures.shape[1])
-    raw = (0.1 * raw).to(pictures.device).requires_grad_()
+    start = torch.tensor([[FAINT], [0.0]])
+    raw = (0.1 * raw + start).to(pictures.device).requires_grad_()
     adam = torch.optim.Adam([raw], lr=rate, betas=(0.5, 0.9))
     wanted = torch.full((len(pictures),), label, device=pictures.device)
     for step in range(steps + 1):

@@ -112,7 +112,7 @@ class Scanned:
             for each in (self.network, *self.references)
         ]).transpose(2, 0, 1)  # fmt: skip
         logs = np.log(np.maximum(sizes, 1e-6))
-        usual = logs[1:].mean(0) if len(logs) > 1 else np.full(classes, np.median(logs[0]))
+        usual = logs[1:].min(0) if len(logs) > 1 else np.full(classes, np.median(logs[0]))
         far = anomalies(logs[0] - usual)
         counts = (far > LIMIT) & (logs[0] - usual < np.log(HALF)) & (turned[0] >= TURNS)
         value, worst = float(min(far.max(), 1e6)), int(np.argmax(far))
@@ -134,7 +134,7 @@ class Scanned:
                 for network in (self.network, *self.references)
             ]
         )
-        usual = best[1:].mean(0) if len(best) > 1 else np.full(best.shape[1], np.median(best[0]))
+        usual = best[1:].max(0) if len(best) > 1 else np.full(best.shape[1], np.median(best[0]))
         lead = best[0] - usual
         worst, value = int(np.argmax(lead)), float(lead.max())
         warns = value >= LEAD and best[0, worst] >= RAISED
