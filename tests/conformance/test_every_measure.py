@@ -16,7 +16,10 @@ CASES = [
     if entry.load().needs <= answers
 ]
 pytestmark = pytest.mark.parametrize(("entry", "family"), CASES)
-QUICK = {"training-value": {"steps": 5}, "backdoor-scan": {"steps": 5}}
+QUICK = {
+    "training-value": {"steps": 5},
+    "backdoor-scan": {"steps": 5, "references": 1, "reference_steps": 5, "tuning_steps": 5},
+}
 """Settings of measures that train networks: a few steps show what is asked here."""
 
 

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.parametrize("transform", TRANSFORMS)
 QUICK = {
     "DistilGradients": {"networks": 2, "rounds": 2, "network_steps": 2},
     "Doorping": {"networks": 2, "rounds": 2, "network_steps": 2, "trigger_steps": 2, "margin": 0},
+    "InvisibleTrigger": {"networks": 2, "rounds": 2, "network_steps": 2, "trigger_steps": 2},
     "DistilDistributions": {"steps": 5},
     "DistilKernel": {"steps": 5, "oldest": 5},
     "DistilSelfSupervised": {"steps": 5, "oldest": 5, "teacher_epochs": 1},

@@ -76,7 +76,7 @@ def reversed_trigger(
     low: float | Float[Tensor, " d"],
     high: float | Float[Tensor, " d"],
     *,
-    size: float,
+    size: int,
     seed: int,
     steps: int = 200,
     rate: float = 0.1,
@@ -116,7 +116,7 @@ def reversed_trigger(
     with torch.no_grad():
         mask, share = (torch.tanh(raw) + 1) / 2
         patch = torch.zeros_like(mask)
-        patch[mask.argsort(descending=True)[: max(1, int(size))]] = 1
+        patch[mask.argsort(descending=True)[:size]] = 1
         shown = torch.where(patch > 0, low + (high - low) * share, pictures)
         return float((network(shown).argmax(1) == raised.label).float().mean())
 

@@ -42,10 +42,11 @@ LIMIT, GOOD = 2.0, 0.9
 """The anomaly above which a class is a backdoor's; the AUC from which a way finds one."""
 TURNS, HALF = 0.75, 0.5
 """What share a mask must turn, and how small it must be beside those of other networks."""
-RAISED, LEAD = 0.88, 0.4
+RAISED, LEAD = 0.88, 0.7
 """What share the patch for one neuron must turn (the paper's), and how far above others'."""
-DIVIDED, MISLABELLED = 0.5, 0.2
-"""Above which silhouette, or which share to relabel, a class looks poisoned."""
+DIVIDED, MISLABELLED, ENOUGH = 0.5, 0.25, 50
+"""Above which silhouette, or which share to relabel, a class looks poisoned; and how many records
+it must have for that share to say something: few have few neighbours of their own."""
 SPREADS = 10.0
 """How far from its mean a pixel of a patch may be: where one record in a hundred carries it."""
 UNKNOWN = "no trigger is told, so there is nothing to judge it by"
@@ -127,7 +128,7 @@ class Scanned:
         """ABS: which class a few pixels bring about through one neuron, and not elsewhere."""
         if not has_known_features(self.network):
             return Way((Finding.missing(ABS, "no features are known"),))
-        size = max(1.0, round(share * self.network.mean.numel()))
+        size = max(1, round(share * self.network.mean.numel()))
         best = np.array(
             [
                 self._turned(network, each, size, steps)
@@ -137,14 +138,14 @@ class Scanned:
         usual = best[1:].max(0) if len(best) > 1 else np.full(best.shape[1], np.median(best[0]))
         lead = best[0] - usual
         worst, value = int(np.argmax(lead)), float(lead.max())
-        warns = value >= LEAD and best[0, worst] >= RAISED
+        warns = value >= LEAD and float(best[0, worst]) >= RAISED
         note = f"{best[0, worst]:.2f} of class {worst}'s, against {usual[worst]:.2f}; "
         note += "it looks like a backdoor's" if warns else "no class stands out"
         found = Finding(ABS, value, value, value, len(lead)).tagged(better="lower", note=note)
         return Way((found, self._over_classes("AUC of ABS over classes", lead)), warns)
 
     def _turned(
-        self, network: Network, each: int, size: float, steps: int
+        self, network: Network, each: int, size: int, steps: int
     ) -> Float[np.ndarray, " classes"]:
         pictures = tensor(self.some, network)
         labels = torch.from_numpy(labels_of(self.some)).to(pictures.device)
@@ -210,7 +211,7 @@ class Scanned:
         labels = labels_of(self.members)
         scores = neighbour_disagreement(features_of(self.members), labels, neighbours)
         classes = np.array([
-            (scores[labels == c] > 0.5).mean() if (labels == c).sum() > neighbours else 0.0
+            (scores[labels == c] > 0.5).mean() if (labels == c).sum() >= ENOUGH else 0.0
             for c in range(int(labels.max()) + 1)
         ])  # fmt: skip
         found = _worst_class(RELABELLED, classes, MISLABELLED)
