@@ -40,7 +40,7 @@ CLUSTERS, CLUSTERS_AUC = "silhouette of the most divided class", "AUC of activat
 RELABELLED, RELABELLED_AUC = "largest share of a class to relabel", "AUC of neighbours' labels"
 LIMIT, GOOD = 2.0, 0.9
 """The anomaly above which a class is a backdoor's; the AUC from which a way finds one."""
-TURNS, HALF = 0.75, 0.5
+TURNS, PART = 0.75, 0.4
 """What share a mask must turn, and how small it must be beside those of other networks."""
 RAISED, LEAD = 0.88, 0.7
 """What share the patch for one neuron must turn (the paper's), and how far above others'."""
@@ -115,11 +115,11 @@ class Scanned:
         logs = np.log(np.maximum(sizes, 1e-6))
         usual = logs[1:].min(0) if len(logs) > 1 else np.full(classes, np.median(logs[0]))
         far = anomalies(logs[0] - usual)
-        counts = (far > LIMIT) & (logs[0] - usual < np.log(HALF)) & (turned[0] >= TURNS)
+        counts = (far > LIMIT) & (logs[0] - usual < np.log(PART)) & (turned[0] >= TURNS)
         value, worst = float(min(far.max(), 1e6)), int(np.argmax(far))
         note = f"class {worst} looks like a backdoor's" if counts[worst] else "no class stands out"
         if value > LIMIT and not counts[worst]:
-            note = f"class {worst} is below the others, but not by half, or turns too few"
+            note = f"class {worst} is below the others, but not by enough, or turns too few"
         found = Finding(CLEANSE, value, value, value, classes).tagged(better="lower", note=note)
         name = "AUC of Neural Cleanse over classes"
         return Way((found, self._over_classes(name, far)), bool(counts[worst]))
