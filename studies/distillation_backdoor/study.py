@@ -209,8 +209,8 @@ the table.
   distilled yet. The naive trigger won 0.16, the fitted one 0.03. Matched on an mlp the same
   pictures gave a convnet 0.97, and the naive trigger won 0.47 (mlp) and 0.33 (convnet).
 - **What a fitted patch becomes in the range of a pixel.** It ends in a corner of the range, black
-  or white pixel by pixel, which the networks' random weights decide. On a convnet, whose channels are
-  normalised, it became black: no trigger at all, for corners of digits are mostly black. Fixed
+  or white pixel by pixel, which the networks' random weights decide. On a convnet, whose channels
+  are normalised, it became black: no trigger at all, for corners of digits are mostly black. Fixed
   patterns of black and white, never fitted, won 0.43 to 0.47 one pixel from the border (all black
   0.26, the digits' own pattern 0.14), so that there is little to be gained by choosing.
 - **Beyond the range.** The published code bounds neither the trigger nor the distilled pictures.

@@ -26,11 +26,11 @@ Differs from the paper: 1. Each way follows a paper of its own: Wang et al. (201
 (2019, ABS), Gao et al. (2019), Tran et al. (2018), Chen et al. (2018), Liu et al. (2018). 2. Masks
 have a weight that does not change, and one value a number, not a pixel; they are compared with
 those of clean networks, in logarithms, where the paper compares classes alone, and a class counts
-only if its mask turns most pictures and is under four tenths of the smallest of theirs. 3. ABS drives neurons before the
-last layer alone, its patch has a fixed number of pixels, and is compared likewise. 4. No pixel of
-either goes further than 10 spreads from what the network takes for usual. 5. The AUCs of Neural
-Cleanse and ABS are over the classes, of which one is the target's. 6. Relabelling by neighbours
-looks at pixels, not at features.
+only if its mask turns most pictures and is under four tenths of the smallest of theirs. 3. ABS
+drives neurons before the last layer alone, its patch has a fixed number of pixels, and is compared
+likewise. 4. No pixel of either goes further than 10 spreads from what the network takes for usual.
+5. The AUCs of Neural Cleanse and ABS are over the classes, of which one is the target's. 6.
+Relabelling by neighbours looks at pixels, not at features.
 """
 
 from collections.abc import Mapping
