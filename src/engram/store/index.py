@@ -12,7 +12,7 @@ from engram.core import EngramError
 from engram.store import deletions
 from engram.store.contents import Contents, People, contents
 from engram.store.folders import RECORD, TARGET, disk_errors
-from engram.store.tables import FILE, alone, broken, is_current, opened, opened_to_read
+from engram.store.tables import FILE, alone, is_current, opened, opened_to_read
 
 OWN = ("findings", "targets", "edges", "subjects", "memberships", "exposures", "runs")
 """Tables in which a folder has rows; the one that the others refer to is the last."""
@@ -102,16 +102,13 @@ def rows(root: Path, kind: str = "") -> list[Row]:
         if not root.is_dir():
             return []
         reindex(root)
-    with closing(opened_to_read(root / FILE)) as base:
-        try:
-            found = base.execute(
-                "SELECT folder, id, kind, method, created, target, fingerprint, headline FROM runs "
-                "WHERE ? IN ('', kind) ORDER BY created DESC, folder",
-                (kind,),
-            )
-            return [Row(*row) for row in found]
-        except sqlite3.DatabaseError as problem:
-            raise broken(root / FILE, problem) from None
+    with opened_to_read(root / FILE) as base:
+        found = base.execute(
+            "SELECT folder, id, kind, method, created, target, fingerprint, headline FROM runs "
+            "WHERE ? IN ('', kind) ORDER BY created DESC, folder",
+            (kind,),
+        )
+        return [Row(*row) for row in found]
 
 
 def finished(root: Path) -> Iterator[Path]:

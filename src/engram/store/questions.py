@@ -5,8 +5,8 @@ Every question opens the index for reading alone, so nothing here can change a s
 
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from engram.core.errors import EngramError
 from engram.core.finding import Finding
 from engram.store.contents import LETTERS, key_of
 from engram.store.index import reindex
-from engram.store.tables import FILE, broken, is_current, opened_to_read
+from engram.store.tables import FILE, is_current, opened_to_read
 
 SORTS = {
     "created": "r.created", "kind": "r.kind", "method": "r.method", "target": "r.target",
@@ -186,13 +186,8 @@ def ready(root: Path) -> None:
         reindex(root)
 
 
-@contextmanager
-def _base(root: Path) -> Iterator[sqlite3.Connection]:
-    with closing(opened_to_read(root / FILE)) as base:
-        try:
-            yield base
-        except sqlite3.DatabaseError as problem:
-            raise broken(root / FILE, problem) from None
+def _base(root: Path) -> AbstractContextManager[sqlite3.Connection]:
+    return opened_to_read(root / FILE)
 
 
 def listed(root: Path, wanted: Wanted) -> Listed:

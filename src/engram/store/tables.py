@@ -107,18 +107,36 @@ def opened(path: Path) -> sqlite3.Connection:
     return base
 
 
-def opened_to_read(path: Path) -> sqlite3.Connection:
-    """An index that cannot be written through this connection.
+@contextmanager
+def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
+    """An index that cannot be written through this connection, while nobody else writes it.
 
     Raises:
-        EngramError: There is none, or the file is no database.
+        EngramError: There is none, or it is no database, or what it holds is damaged.
     """
+    with _unchanged(path.parent):
+        base = None
+        try:
+            base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+            yield base
+        except sqlite3.DatabaseError as problem:
+            raise broken(path, problem) from None
+        finally:
+            if base is not None:
+                base.close()
+
+
+@contextmanager
+def _unchanged(root: Path) -> Iterator[None]:
+    """Keep writers away; nothing is made for it, so that a store can be only readable."""
     try:
-        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
-        base.execute("SELECT count(*) FROM sqlite_master")
-    except sqlite3.DatabaseError as problem:
-        raise broken(path, problem) from None
-    return base
+        lock = (root / f".{FILE}.lock").open("r")
+    except OSError:  # nobody wrote here yet, or it may not be read
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 def is_current(path: Path) -> bool:
@@ -129,11 +147,8 @@ def is_current(path: Path) -> bool:
     """
     if not path.is_file():
         return False
-    base = opened_to_read(path)
-    try:
+    with opened_to_read(path) as base:
         return base.execute("PRAGMA user_version").fetchone()[0] == VERSION
-    finally:
-        base.close()
 
 
 def broken(path: Path, problem: Exception) -> EngramError:
