@@ -19,11 +19,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from engram import catalog, data
 from engram.core import Finding, Paper, Split, Target
 from engram.engine import EngineRun
 from engram.engine.study import Claim, Study, above, at_least
+from engram.parts.distillation import before_last
+from engram.parts.kernel_ridge import ridge_predictions, with_constant
 from engram.report.picture_rows import picture_rows
 
 ARMS = ("no pictures", "random real pictures", "distilled pictures", "all real pictures")
@@ -39,21 +42,19 @@ def run(run: EngineRun, settings: Mapping[str, Any], seed: int) -> dict[str, Any
                 for arm in ARMS for way in WAYS.values()}  # fmt: skip
         return {**ways, "share of the error that distilling removed": Finding.missing("", MISSING)}
     source, labelled, asked = parts(digits, settings, run.stream("pictures"))
-    errors: list[float] = []
-    watched = replace(run, listen=lambda entry: errors.extend(
-        [float(entry["loss"])] if "loss" in entry and "step" in entry and "lr" not in entry else []
-    ))  # fmt: skip
-    made = _pretraining_sets(source, settings, watched)
+    made = _pretraining_sets(source, settings, run)
     found: dict[str, float] = {}
     for arm in ARMS:
         base = _pretrained(made.get(arm), made[ARMS[1]], settings, run)
+        if arm in ARMS[1:3]:
+            ridge = settings["distil"]["ridge"]
+            found[f"error, {arm}"] = _error(base, made[arm], made[ARMS[3]], ridge)
         for part, way in WAYS.items():
             tuned = _tuned(base, labelled, part, settings, run)
             right = run.logits(tuned, asked).argmax(1) == asked.matrix("label")
             found[f"{way}, {arm}"] = float(right.mean())
-    tenth = max(1, len(errors) // 10)
-    first, last = np.mean(errors[:tenth]), np.mean(errors[-tenth:])
-    return {**found, "share of the error that distilling removed": float(1 - last / first)}
+    removed = 1 - found[f"error, {ARMS[2]}"] / found[f"error, {ARMS[1]}"]
+    return {**found, "share of the error that distilling removed": removed}
 
 
 def parts(
@@ -122,11 +123,31 @@ def _pretraining_sets(
 ) -> dict[str, Split]:
     """What networks are trained on: all three with what the same teacher says."""
     method = catalog.find("transforms", "distil-self-supervised").load()(**settings["distil"])
+    everything = replace(method, steps=0, count=len(source))(source, run)
     return {
-        "random real pictures": replace(method, steps=0)(source, run),
+        # In the order in which they are drawn: these are the ones that distilling starts from.
+        "random real pictures": everything.take(np.arange(method.count), "random real pictures"),
         "distilled pictures": method(source, run),
-        "all real pictures": replace(method, steps=0, count=len(source))(source, run),
+        "all real pictures": everything,
     }
+
+
+def _error(base: Target, few: Split, everything: Split, ridge: float) -> float:
+    """What distilling minimises: the error of a ridge regression from the few, on all pictures.
+
+    The features are those of the network that was trained on the same few.
+    """
+    network = base.model.model.eval()
+    with torch.no_grad():
+        known, asked = (
+            with_constant(before_last(network, torch.from_numpy(s.matrix("features").copy())))
+            for s in (few, everything)
+        )
+        targets, wanted = (
+            torch.from_numpy(s.matrix("soft_label").copy()) for s in (few, everything)
+        )
+        said = ridge_predictions(asked, known, targets, ridge)
+    return float((said - wanted).square().mean())
 
 
 def _pretrained(
@@ -158,10 +179,11 @@ def _budget(source: str, side: int, pictures: int, sizes: tuple[int, int], steps
     return {
         "data": source, "side": side, "source": pictures, "labelled": labelled,
         "distil": {**look, "count": steps["count"], "steps": steps["distil"],
+                   "learning_rate": 1e-2, "target_rate": 1e-2, "ridge": 1e-3,
                    "teacher_epochs": steps["teacher"], "teacher_width": 2 * width},
         "student": {**look, "steps": steps["student"], "batch_size": 64, "learning_rate": 1e-2},
         "tune": {
-            "last": {"epochs": steps["tune"], "learning_rate": 3e-2, "batch_size": 64},
+            "last": {"epochs": steps["probe"], "learning_rate": 1e-1, "batch_size": 64},
             "all": {"epochs": steps["tune"], "learning_rate": 3e-3, "batch_size": 64},
         },
     }  # fmt: skip
@@ -206,13 +228,13 @@ STUDY = Study(
     ),
     budgets={
         "smoke": _budget("digits", 8, 100, (8, 2), {"count": 10, "distil": 20, "teacher": 1,
-                                                    "student": 20, "tune": 3}, 5),
-        "small": _budget("mnist-10k", 14, 2000, (16, 3), {"count": 50, "distil": 1000,
-                                                          "teacher": 10, "student": 400,
-                                                          "tune": 60}, 10),
+                                                    "student": 20, "probe": 3, "tune": 3}, 5),
+        "small": _budget("mnist-10k", 14, 2000, (16, 3), {"count": 50, "distil": 1500,
+                                                          "teacher": 20, "student": 600,
+                                                          "probe": 300, "tune": 100}, 10),
         "full": _budget("mnist-10k", 28, 5000, (32, 3), {"count": 100, "distil": 20000,
                                                          "teacher": 100, "student": 2000,
-                                                         "tune": 100}, 20),
+                                                         "probe": 1000, "tune": 200}, 20),
     },
     seeds={"small": 5},
     run=run,
