@@ -179,7 +179,7 @@ def _budget(source: str, side: int, pictures: int, sizes: tuple[int, int], steps
     return {
         "data": source, "side": side, "source": pictures, "labelled": labelled,
         "distil": {**look, "count": steps["count"], "steps": steps["distil"],
-                   "learning_rate": 1e-2, "target_rate": 1e-2, "ridge": 1e-3,
+                   "learning_rate": 1e-2, "target_rate": 1e-2, "ridge": 1e-2,
                    "teacher_epochs": steps["teacher"], "teacher_width": 2 * width},
         "student": {**look, "steps": steps["student"], "batch_size": 64, "learning_rate": 1e-2},
         "tune": {
