@@ -179,7 +179,7 @@ def _budget(source: str, side: int, pictures: int, sizes: tuple[int, int], steps
     return {
         "data": source, "side": side, "source": pictures, "labelled": labelled,
         "distil": {**look, "count": steps["count"], "steps": steps["distil"],
-                   "learning_rate": 1e-2, "target_rate": 1e-2, "ridge": 1e-2,
+                   "learning_rate": 1e-2, "target_rate": 1e-2, "ridge": 1e-3,
                    "teacher_epochs": steps["teacher"], "teacher_width": 2 * width},
         "student": {**look, "steps": steps["student"], "batch_size": 64, "learning_rate": 1e-2},
         "tune": {
@@ -229,12 +229,12 @@ STUDY = Study(
     budgets={
         "smoke": _budget("digits", 8, 100, (8, 2), {"count": 10, "distil": 20, "teacher": 1,
                                                     "student": 20, "probe": 3, "tune": 3}, 5),
-        "small": _budget("mnist-10k", 14, 2000, (16, 3), {"count": 50, "distil": 1500,
+        "small": _budget("mnist-10k", 14, 2000, (16, 3), {"count": 50, "distil": 600,
                                                           "teacher": 20, "student": 600,
-                                                          "probe": 300, "tune": 100}, 10),
+                                                          "probe": 100, "tune": 100}, 50),
         "full": _budget("mnist-10k", 28, 5000, (32, 3), {"count": 100, "distil": 20000,
                                                          "teacher": 100, "student": 2000,
-                                                         "probe": 1000, "tune": 200}, 20),
+                                                         "probe": 200, "tune": 200}, 50),
     },
     seeds={"small": 5},
     run=run,
