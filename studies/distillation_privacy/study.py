@@ -248,6 +248,14 @@ STUDY = Study(
         ),
         *(
             Claim(
+                f"He finds less than where the network was trained on all of them, through {name}",
+                where="ours: does distilling protect?",
+                test=above(f"AUC, {CALIBRATED}, all real", f"AUC, {CALIBRATED}, {name}"),
+            )
+            for name in (*METHODS, FREE)
+        ),
+        *(
+            Claim(
                 f"Pictures distilled through {name} train an MLP better than as many random real "
                 "ones",
                 where="the tables of accuracy",
@@ -279,6 +287,12 @@ STUDY = Study(
         "small": _budget(590, 10, 20, 500, 600),
         "full": _budget(590, 10, 300, 10000, 5000),
     },
+    seeds={"small": 8},
+    tried="""\
+The plan was run for three seeds at first, which left most claims undecided: AUCs of 0.53 to 0.57
+with intervals of a twentieth to either side. Nothing in it was changed when five more were added,
+but the claims that compare with training on all pictures were added then.
+""",
     run=run,
     draw=draw,
 )  # fmt: skip
