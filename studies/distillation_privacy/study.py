@@ -283,7 +283,7 @@ STUDY = Study(
         ),
     ),
     budgets={
-        "smoke": _budget(120, 2, 2, 5, 20),
+        "smoke": _budget(80, 2, 1, 2, 5),
         "small": _budget(590, 10, 20, 500, 600),
         "full": _budget(590, 10, 300, 10000, 5000),
     },

@@ -236,7 +236,41 @@ STUDY = Study(
                                                          "teacher": 100, "student": 2000,
                                                          "probe": 200, "tune": 200}, 50),
     },
-    seeds={"small": 5},
+    seeds={"small": 8},
+    tried="""\
+Before this plan, one thing at a time, on one or two seeds each; "probe" is the accuracy of a
+logistic regression on 10 labels a class of the other digits, unless it says otherwise:
+
+- Training on all real pictures, which bounds what distilling can win, did not help at first. Two
+  things were wrong. The teacher's projector had no normalisation over the batch and the width of
+  the features: its own probe was 0.897, and with both 0.923 (random weights of its size: 0.866;
+  pixels: 0.75). And the linear probe of the study took 60 steps, after which it was far from its
+  end: on the teacher's features it gave 0.80, after 300 steps at three times the rate 0.91.
+- Photographs (CIFAR-10 at 16 by 16 pixels) are no ground for this at our size: random features
+  have a probe of 0.44, those of teachers trained on 2,000 or 5,000 pictures for 20 or 30 epochs,
+  with more or fewer changes, 0.36 to 0.45.
+- The paper's ridge, a millionth of the trace, suits more pictures than features. With 50 pictures
+  and 65 features the regression then passes through all of them: its error on real pictures (0.44
+  to 0.7 of the variance) was above that of a network trained on random real ones (0.34 to 0.37),
+  and distilling lowered the probe from 0.85 to 0.80. At a thousandth the error was 0.33, and the
+  probe rose from 0.828 to 0.850; at a hundredth to 0.863. With 20 pictures nothing was gained
+  over random features.
+- Students that start anew after 300 steps, not 100, changed the probe by -0.01; a step of 0.03,
+  not 0.01, by -0.03.
+- The plan with 10 labels a class, where one probe rests on 50 pictures: with 1,500 steps and a
+  ridge of a thousandth distilled pictures were behind random real ones on both seeds measured
+  (0.786 and 0.816; 0.801 and 0.846), at a hundredth behind on two of three (0.768 and 0.780 on
+  average; no pictures 0.752, all 0.852). The regression's error fell by 7 to 28 % all the same: a
+  lower error need not be better features.
+- With 50 labels a class, on seeds 2 and 3: ridge of a thousandth 0.926 and 0.900 after 500 steps,
+  a hundredth 0.905 and 0.888, a tenth 0.915 and 0.907; random real pictures 0.896 and 0.898, none
+  0.871 and 0.870, all 0.950 and 0.936. The plan has a thousandth, 600 steps and 50 labels. So it
+  was chosen with an eye on seeds 2 and 3; the other seeds were not looked at with 50 labels
+  before it was written.
+
+Fine-tuning with 50 labels a class reaches 0.96 from anywhere, from all real pictures too: nothing
+is left there that a start could win.
+""",
     run=run,
     draw=draw,
 )  # fmt: skip
