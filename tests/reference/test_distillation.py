@@ -18,7 +18,7 @@ from engram.methods.transforms.distil_distributions import DistilDistributions, 
 from engram.methods.transforms.distil_gradients import DistilGradients
 from engram.methods.transforms.distil_kernel import DistilKernel, centred
 from engram.methods.transforms.distil_self_supervised import DistilSelfSupervised, standard
-from engram.parts.barlow_twins import Changes, changed, twins_loss
+from engram.parts.barlow_twins import Changes, changed, projection, twins_loss
 from engram.parts.classifier_training import STANDARDS
 from engram.parts.distillation import Source, before_last, bounds, drawn_by_class
 from engram.parts.gradient_distance import gradient_distance
@@ -366,6 +366,14 @@ def test_the_twins_loss_by_hand():
     assert float(twins_loss(one, one)) == pytest.approx(0, abs=1e-6)  # the unit matrix
     same = one[:, [0, 0]]
     assert float(twins_loss(same, same, 0.5)) == pytest.approx(1.0, abs=1e-5)  # all ones
+
+
+def test_the_projection_is_of_one_size_whatever_the_features_are():
+    torch.manual_seed(0)
+    head, features = projection(3, 5), torch.rand(40, 3)
+    said = head(features)
+    assert said.shape == (40, 5)
+    assert torch.allclose(head(100 * features), said, atol=0.05)  # normalised over the batch
 
 
 def test_copies_without_changes_are_the_pictures():

@@ -1,12 +1,16 @@
 """The records behind a target: read again from where they came, and checked with the ledger."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engram import data
 from engram.core import EngramError, Split, Target
+from engram.engine.targets import load
 from engram.parts.origin_owners import origin_owners_of
 from engram.parts.origins import origins_of
+from engram.store import TARGET
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def to_forget(
     Exactly one of `owner`, `ids` and `records` is given. Records are found by their content.
 
     Raises:
-        EngramError: None or several are given, or one of them was not trained on.
+        EngramError: None or several are given, or one of them was not trained on; where a base of
+            the target was trained on them, or on what was made of them, it says which.
     """
     given = [bool(owner), bool(ids), records is not None]
     if sum(given) != 1:
@@ -73,6 +78,41 @@ def to_forget(
             f"{sum(given)} ways to say what to forget are given, but it takes one",
             hint="use --owner, --ids or --records",
         )
+    try:
+        return _asked_for(target, known, owner, ids, records)
+    except EngramError:
+        for base in _bases(target):
+            if _learnt(base, owner, ids, records):
+                raise EngramError(
+                    f"target {target.name!r} was not trained on these records, but its base "
+                    f"{base.name!r} was, or on records made from them",
+                    hint="train a base without them, and tune that again",
+                ) from None
+        raise
+
+
+def _bases(target: Target) -> Iterator[Target]:
+    """What a target was tuned from, and what that was, as far as they are ours and still there."""
+    seen: set[str] = set()
+    while (place := target.lineage.base) and place not in seen and (Path(place) / TARGET).is_file():
+        seen.add(place)
+        try:
+            target = load(place)
+        except EngramError:
+            return
+        yield target
+
+
+def _learnt(base: Target, owner: str, ids: tuple[str, ...], records: Split | None) -> bool:
+    try:
+        return bool(len(_asked_for(base, known_records(base), owner, ids, records)))
+    except EngramError:
+        return False
+
+
+def _asked_for(
+    target: Target, known: Known, owner: str, ids: tuple[str, ...], records: Split | None
+) -> Split:
     if owner:
         if owner in origin_owners_of(known.trained):  # all were made from theirs, among others
             return known.trained.renamed("forget")

@@ -78,6 +78,16 @@ def twins_loss(
     )
 
 
+def projection(features: int, outputs: int) -> nn.Sequential:
+    """What the loss looks at in the place of the features, with normalisation over the batch."""
+    return nn.Sequential(
+        nn.Linear(features, outputs),
+        nn.BatchNorm1d(outputs),
+        nn.ReLU(),
+        nn.Linear(outputs, outputs),
+    )
+
+
 def learn_without_labels(
     network: Network,
     features: Float[Tensor, "n d"],
@@ -86,6 +96,7 @@ def learn_without_labels(
     epochs: int,
     batch_size: int,
     rate: float = 1e-3,
+    projector: int = 256,
     changes: Changes | None = None,
 ) -> list[float]:
     """Train all of the network but its last layer; returns the mean loss of each epoch.
@@ -96,16 +107,18 @@ def learn_without_labels(
         run: Its seed decides projector, batches and changes.
         epochs: Times that each picture is seen.
         batch_size: Pictures in a step; what remains of an epoch, if it is less than two, is left.
-        rate: Of AdamW.
+        rate: Of AdamW, at first; it falls to 0 by half a cosine.
+        projector: Numbers that the projector makes of the features.
         changes: How copies differ; None: as usual.
     """
     body = network.body[:-1]  # type: ignore[index]
-    width = network.body[-1].in_features  # type: ignore[index]
     with torch_seeded(run.seed, "projector"):
-        projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-    projector.to(run.device)
-    trained = [*body.parameters(), *projector.parameters()]
+        head = projection(network.body[-1].in_features, projector)  # type: ignore[index]
+    head.to(run.device)
+    trained = [*body.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-4)
+    steps = epochs * -(-len(features) // batch_size)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     order, change, means = run.stream("twins"), changes or Changes(), []
     for epoch in range(epochs):
         run.progress(epoch, epochs, "training the teacher")
@@ -114,11 +127,12 @@ def learn_without_labels(
             if len(rows) < 2:
                 continue
             images = network.shaped(features[rows].to(run.device))
-            pair = [projector(body(changed(images, change, order))) for _ in range(2)]
+            pair = [head(body(changed(images, change, order))) for _ in range(2)]
             loss = twins_loss(*pair)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            fall.step()
             losses.append(float(loss.detach()))
         means.append(float(np.mean(losses)) if losses else 0.0)
         if not np.isfinite(means[-1]):

@@ -65,6 +65,9 @@ class DistilSelfSupervised(KernelDistillation):
     """Its learning rate."""
     teacher_width: int = 32
     """Its channels, or hidden numbers, in the first block or layer."""
+    teacher_projector: int = 256
+    """Numbers that its features are projected to while it learns. Barlow Twins' paper takes
+    8,192."""
     flip: bool = False
     """Whether copies may exchange left and right: not for digits."""
 
@@ -72,6 +75,7 @@ class DistilSelfSupervised(KernelDistillation):
         super().__post_init__()
         check_at_least("count", self.count, 2, "50 is a start")
         check_at_least("teacher_width", self.teacher_width, 1, "32 suits small pictures")
+        check_at_least("teacher_projector", self.teacher_projector, 2, "256 suits small networks")
         check_at_least("teacher_epochs", self.teacher_epochs, 0, "0 keeps its random weights")
         check_positive("teacher_rate", self.teacher_rate)
 
@@ -120,6 +124,7 @@ class DistilSelfSupervised(KernelDistillation):
             epochs=self.teacher_epochs,
             batch_size=self.batch_size,
             rate=self.teacher_rate,
+            projector=self.teacher_projector,
             changes=Changes(flip=self.flip),
         )
         for epoch, loss in enumerate(losses):
