@@ -94,7 +94,9 @@ class Scanned:
         of what the network takes for usual: 1 / sqrt(s) of them, where a share s carried it. A
         pixel that is always black turns any network when it is white, and that is no backdoor.
         """
-        low, high = (float(end) for end in self.some.shared.get(RANGE, (0.0, 1.0)))
+        seen = features_of(self.some)
+        widest = (min(0.0, float(seen.min())), max(1.0, float(seen.max())))
+        low, high = (float(end) for end in self.some.shared.get(RANGE, widest))
         mean, scale = self.network.mean, self.network.scale
         return (mean - SPREADS * scale).clamp(low, high), (mean + SPREADS * scale).clamp(low, high)
 
