@@ -193,47 +193,6 @@ def _budget(
     }  # fmt: skip
 
 
-TRIED = """\
-Each line changes one thing of a small trial (digits, a twentieth poisoned, 10 distilled pictures a
-class, mostly 16 networks of 10 rounds; one or two victims of one seed, so that a difference of 0.1
-says little). `reach` was chosen on such trials, by a program that drew other digits than those of
-the table.
-
-- **What hides a trigger before anything is distilled.** A white square of 2 by 2 on a twentieth of
-  the real digits wins 0.55 with a `cnn`, which has the mean of all places before its last layer,
-  0.90 with a convnet and 0.91 with an mlp. One pixel from the border the square lies among the
-  strokes of the digits; at the border itself it wins 0.60, 0.99 and 0.97. So networks that tell
-  places apart are needed, to distil and to be attacked.
-- **Which networks gradients are matched on.** After 20 convnets of 10 rounds a convnet reached
-  0.89 to 0.91 on clean digits, less than the 0.94 from as many random real ones: nothing was
-  distilled yet. The naive trigger won 0.16, the fitted one 0.03. Matched on an mlp the same
-  pictures gave a convnet 0.97, and the naive trigger won 0.47 (mlp) and 0.33 (convnet).
-- **What a fitted patch becomes in the range of a pixel.** It ends in a corner of the range, black
-  or white pixel by pixel, which the networks' random weights decide. On a convnet, whose channels
-  are normalised, it became black: no trigger at all, for corners of digits are mostly black. Fixed
-  patterns of black and white, never fitted, won 0.43 to 0.47 one pixel from the border (all black
-  0.26, the digits' own pattern 0.14), so that there is little to be gained by choosing.
-- **Beyond the range.** The published code bounds neither the trigger nor the distilled pictures.
-  Without a bound the patch ended at 96 to 188 ranges and won 1.0 with mlp and convnet, at 10
-  ranges 1.0 too, but then it won 0.11, 0.27 and 0.96 (mlp, convnet, cnn) on clean distillation as
-  well, and without a bound 1.0 of a cnn's: a patch that fools any network. At 3 ranges it was
-  learnt by a convnet (1.0) and not by an mlp (0.47), for it still moved. At 1 range it won 1.0,
-  1.0 and 0.96, and 0.00 to 0.03 on clean distillation. A white square as bright, not fitted, won
-  1.0 with mlp and convnet at each of them.
-- **The share, for both attacks alike**, at the border: a tenth gives 0.87 (naive) and 0.83
-  (fitted within the range), a fifth 0.84 and 0.92. The two stay alike.
-- **Other settings**, naive at the border, where the plan's give 0.55 (mlp): beginning with real
-  pictures 0.80, 30 distilled pictures a class 0.82, 256 hidden numbers 0.69, 50 steps of the
-  networks 0.67, no such steps 0.67, pictures' rate 2 0.64, rate 0.1 0.51, 50 networks 0.59, batches
-  of 256 0.55, one distilled picture a class 0.05.
-- **A trigger that drifts less**, at the border, where the plan's wins 0.54: 5 steps after each
-  update 0.42; 2 steps, raising the neuron that weighs most for the target 0.49; a stop at an error
-  of 0.5, as published, 0.50.
-
-The count of ways that find a backdoor by themselves was taken with limits that were raised since:
-a lead of 0.4 for ABS (now 0.7), a share of 0.2 to relabel (now 0.25), half of a clean network's
-mask for Neural Cleanse (now four tenths)."""
-
 STUDY = Study(
     name="distillation-backdoor",
     methods=("doorping", "plant-trigger", "distil-gradients", "attack-success", "backdoor-scan"),
@@ -322,7 +281,46 @@ STUDY = Study(
         "small": _budget(1000, 10, 12, 10, 100, 3),
         "full": _budget(1000, 10, 200, 10, 200, 10),
     },
-    tried=TRIED,
+    tried="""\
+Each line changes one thing of a small trial (digits, a twentieth poisoned, 10 distilled pictures a
+class, mostly 16 networks of 10 rounds; one or two victims of one seed, so that a difference of 0.1
+says little). `reach` was chosen on such trials, by a program that drew other digits than those of
+the table.
+
+- **What hides a trigger before anything is distilled.** A white square of 2 by 2 on a twentieth of
+  the real digits wins 0.55 with a `cnn`, which has the mean of all places before its last layer,
+  0.90 with a convnet and 0.91 with an mlp. One pixel from the border the square lies among the
+  strokes of the digits; at the border itself it wins 0.60, 0.99 and 0.97. So networks that tell
+  places apart are needed, to distil and to be attacked.
+- **Which networks gradients are matched on.** After 20 convnets of 10 rounds a convnet reached
+  0.89 to 0.91 on clean digits, less than the 0.94 from as many random real ones: nothing was
+  distilled yet. The naive trigger won 0.16, the fitted one 0.03. Matched on an mlp the same
+  pictures gave a convnet 0.97, and the naive trigger won 0.47 (mlp) and 0.33 (convnet).
+- **What a fitted patch becomes in the range of a pixel.** It ends in a corner of the range, black
+  or white pixel by pixel, which the networks' random weights decide. On a convnet, whose channels
+  are normalised, it became black: no trigger at all, for corners of digits are mostly black. Fixed
+  patterns of black and white, never fitted, won 0.43 to 0.47 one pixel from the border (all black
+  0.26, the digits' own pattern 0.14), so that there is little to be gained by choosing.
+- **Beyond the range.** The published code bounds neither the trigger nor the distilled pictures.
+  Without a bound the patch ended at 96 to 188 ranges and won 1.0 with mlp and convnet, at 10
+  ranges 1.0 too, but then it won 0.11, 0.27 and 0.96 (mlp, convnet, cnn) on clean distillation as
+  well, and without a bound 1.0 of a cnn's: a patch that fools any network. At 3 ranges it was
+  learnt by a convnet (1.0) and not by an mlp (0.47), for it still moved. At 1 range it won 1.0,
+  1.0 and 0.96, and 0.00 to 0.03 on clean distillation. A white square as bright, not fitted, won
+  1.0 with mlp and convnet at each of them.
+- **The share, for both attacks alike**, at the border: a tenth gives 0.87 (naive) and 0.83
+  (fitted within the range), a fifth 0.84 and 0.92. The two stay alike.
+- **Other settings**, naive at the border, where the plan's give 0.55 (mlp): beginning with real
+  pictures 0.80, 30 distilled pictures a class 0.82, 256 hidden numbers 0.69, 50 steps of the
+  networks 0.67, no such steps 0.67, pictures' rate 2 0.64, rate 0.1 0.51, 50 networks 0.59, batches
+  of 256 0.55, one distilled picture a class 0.05.
+- **A trigger that drifts less**, at the border, where the plan's wins 0.54: 5 steps after each
+  update 0.42; 2 steps, raising the neuron that weighs most for the target 0.49; a stop at an error
+  of 0.5, as published, 0.50.
+
+The count of ways that find a backdoor by themselves was taken with limits that were raised since:
+a lead of 0.4 for ABS (now 0.7), a share of 0.2 to relabel (now 0.25), half of a clean network's
+mask for Neural Cleanse (now four tenths).""",
     run=run,
     draw=draw,
 )  # fmt: skip
