@@ -16,6 +16,16 @@ from engram.families.classifier import ClassifierModel
 from engram.methods.measures.attack_success import AttackSuccess
 from engram.methods.measures.backdoor_scan import FOUND, BackdoorScan, counted
 from engram.methods.measures.backdoor_scan.inputs import blend_entropies
+from engram.methods.measures.backdoor_scan.looking import (
+    ABS,
+    CLEANSE,
+    CLUSTERS,
+    RELABELLED,
+    RELABELLED_AUC,
+    SPECTRAL,
+    STRIP,
+    STRIP_FOUND,
+)
 from engram.methods.measures.backdoor_scan.masks import anomalies, smallest_mask
 from engram.methods.measures.backdoor_scan.neurons import (
     Raised,
@@ -29,16 +39,6 @@ from engram.methods.measures.backdoor_scan.records import (
     cluster_scores,
     neighbour_disagreement,
     spectral_scores,
-)
-from engram.methods.measures.backdoor_scan.ways import (
-    ABS,
-    CLEANSE,
-    CLUSTERS,
-    RELABELLED,
-    RELABELLED_AUC,
-    SPECTRAL,
-    STRIP,
-    STRIP_FOUND,
 )
 from engram.methods.recipes.train_classifier import TrainClassifier
 from engram.methods.transforms.doorping import Doorping

@@ -40,8 +40,10 @@ from typing import ClassVar
 import numpy as np
 
 from engram.core import Access, EngramError, Finding, Paper, Run, Split, Target
+from engram.methods.measures.backdoor_scan.looking import METHOD, Scanned, tensor
+from engram.methods.measures.backdoor_scan.network_ways import masks, neurons, pruned, strip
+from engram.methods.measures.backdoor_scan.record_ways import clusters, relabelled, spectral
 from engram.methods.measures.backdoor_scan.references import clean_networks
-from engram.methods.measures.backdoor_scan.ways import METHOD, Scanned, tensor
 from engram.parts.labelled import check_labelled_split, labels_of
 from engram.parts.networks import Network
 from engram.parts.training import check_at_least
@@ -126,15 +128,15 @@ class BackdoorScan:
         look = Scanned(network, some, members, trigger, run, tuple(elsewhere))
         warnings, found = [], []
         for way in (
-            look.masks(self.steps),
-            look.neurons(self.neurons, self.patch, self.steps),
-            look.clusters(),
-            look.relabelled(self.neighbours),
+            masks(look, self.steps),
+            neurons(look, self.neurons, self.patch, self.steps),
+            clusters(look),
+            relabelled(look, self.neighbours),
         ):
             warnings.append(way.warns)
             found += way.findings
-        found += [*look.strip(self.blends), look.spectral()]
-        found += look.pruned(self.cut, self.tuning_steps)
+        found += [*strip(look, self.blends), spectral(look)]
+        found += pruned(look, self.cut, self.tuning_steps)
         return tuple(f.tagged(method=METHOD) for f in (counted(warnings), *found))
 
 
