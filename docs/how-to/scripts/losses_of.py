@@ -1,4 +1,4 @@
-"""Print a line for each record: its number, whether it was trained on, two losses, whose it is, its text."""
+"""Print a line for each record: whether it was trained on, two losses, whose it is, its text."""
 
 import csv
 import json
