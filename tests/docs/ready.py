@@ -53,7 +53,8 @@ def serve(address: str) -> None:
     waiting = socket.socket(socket.AF_UNIX)
     waiting.bind(address)
     waiting.listen(16)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         able, _, _ = select.select([waiting, sys.stdin], [], [])
@@ -81,9 +82,13 @@ def answer(asked: socket.socket) -> None:
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
             os.close(stream)
+        sys.stdin = open(0, closefd=False)
+        sys.stdout = open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        sys.path[:0] = [p for p in environment.get("PYTHONPATH", "").split(":") if p]
         code = command(argv)
     finally:
         asked.sendall(b"%d" % code)

@@ -1,4 +1,4 @@
-"""Print a line for each record: who it is, whether it was trained on, two losses, and its text."""
+"""Print a line for each record: whether it was trained on, two losses, whose it is, its text."""
 
 import csv
 import json
@@ -24,10 +24,11 @@ model, reference, *files = sys.argv[1:]
 records = []
 for path, member in zip(files, (1, 0), strict=True):
     with open(path, encoding="utf-8") as lines:
-        records += [(member, json.loads(line)["text"]) for line in lines]
-texts = [text for _, text in records]
+        records += [(member, json.loads(line)) for line in lines]
+texts = [record["text"] for _, record in records]
 table = csv.writer(sys.stdout)
-table.writerow(["id", "member", "target_nll", "reference_nll", "text"])
+table.writerow(["id", "member", "target_nll", "reference_nll", "owner", "text"])
 both = zip(records, losses(model, texts), losses(reference, texts), strict=True)
-for number, ((member, text), own, other) in enumerate(both):
-    table.writerow([number, member, f"{own:.5f}", f"{other:.5f}", text])
+for number, ((member, record), own, other) in enumerate(both):
+    shown = [number, member, f"{own:.5f}", f"{other:.5f}"]
+    table.writerow([*shown, record.get("owner"), record["text"]])

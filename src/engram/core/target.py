@@ -93,8 +93,9 @@ class Target:
         """What it was trained on; an error where nobody wrote it down."""
         if self.known is None:
             raise EngramError(
-                f"target {self.name!r} has no ledger here, so who trained it is not known",
-                hint="name members and outsiders with --members and --outsiders",
+                f"target {self.name!r} has no ledger, so what it was trained on is not known",
+                hint="an audit is told with --members and --outsiders; all else needs a target "
+                "that `engram train` made",
             )
         return self.known
 
