@@ -22,8 +22,8 @@ HTML, JSON = "certificate.html", "certificate.json"
 SHOWN = 50
 """The most pseudonyms that the page shows; the JSON has all."""
 PROMISES = {
-    "exact": "The model was trained again from its beginning, without these records. What it does "
-    "cannot depend on them. This is a guarantee.",
+    "exact": "All of the model that had seen these records was trained again without them, from "
+    "before it saw them. What it does cannot depend on them. This is a guarantee.",
     "approximate": "The model's weights were changed until the questions below could no longer "
     "tell that it had seen these records. That is evidence, not a guarantee: somebody may find a "
     "question that still tells.",
