@@ -159,9 +159,13 @@ def _table_of(kind: str, methods: list[Explained]) -> str:
 
 
 def _rows(methods: list[Explained], folder: str) -> str:
-    lines = ["| method | what it does | needs |", "| --- | --- | --- |"]
+    lines = ["| method | what it does |", "| --- | --- |"]
     for method in methods:
-        extra = f"`engram[{method.extra}]`" if method.extra else ""
-        summary = inline(method.summary).replace("|", "&#124;")
-        lines.append(f"| [{method.name}]({folder}{method.name}.md) | {summary} | {extra} |")
+        groups = [(method.extra, "")] if method.extra else []
+        needs = "".join(
+            f" {f'{setting} needs' if setting else 'Needs'} `engram[{group}]`."
+            for group, setting in (*groups, *method.extra_for)
+        )
+        told = inline(method.summary).replace("|", "&#124;") + (f"<br>{needs}" if needs else "")
+        lines.append(f"| [{method.name}]({folder}{method.name}.md) | {told} |")
     return "\n".join(lines)

@@ -23,8 +23,8 @@ def pages(root: Path, docs: Path) -> dict[str, str]:
     if guides and not (docs / "how-to" / "index.md").is_file():
         lines = "\n".join(f"- [{title}]({path.name})" for path, title in guides)
         made["how-to/index.md"] = (
-            "# How-to guides\n\nEach answers one question by commands that are run in every test "
-            f"of the project.\n\n{lines}\n"
+            "# How-to guides\n\nEach answers one question, by commands that the project's tests "
+            f"run too.\n\n{lines}\n"
         )
     return made
 
