@@ -139,7 +139,8 @@ def test_every_picture_says_what_it_shows(pages):
     shown = [(path, img) for path, page in pages.items() for img in page.pictures]
     assert len({img["src"] for _, img in shown}) >= 6
     for path, img in shown:
-        assert len(img.get("alt", "")) > 20, f"{path}: {img}"
+        assert len(img.get("alt", "").split()) >= 2, f"{path}: {img}"
+        assert ".svg" not in img["alt"], "the name of a file says nothing"
 
 
 def test_every_method_has_a_page_with_all_that_is_known_of_it(site, pages):
