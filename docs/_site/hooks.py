@@ -11,6 +11,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -51,3 +52,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for where, content in made.items():
         files.append(File.generated(config, where, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links that leave the documentation to the site's own pages."""
+    place = f"{project_pages.DOCS}/{page.file.src_uri}"
+    return markdown if page.file.generated_by else project_pages.turned(markdown, place)

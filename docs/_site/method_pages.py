@@ -162,10 +162,11 @@ def _rows(methods: list[Explained], folder: str) -> str:
     lines = ["| method | what it does |", "| --- | --- |"]
     for method in methods:
         groups = [(method.extra, "")] if method.extra else []
-        needs = "".join(
-            f" {f'{setting} needs' if setting else 'Needs'} `engram[{group}]`."
+        needs = "; ".join(
+            f"{f'{setting} needs' if setting else 'needs'} `engram[{group}]`"
             for group, setting in (*groups, *method.extra_for)
         )
-        told = inline(method.summary).replace("|", "&#124;") + (f"<br>{needs}" if needs else "")
+        told = inline(method.summary).replace("|", "&#124;")
+        told += f"<br>{needs[:1].upper()}{needs[1:]}." if needs else ""
         lines.append(f"| [{method.name}]({folder}{method.name}.md) | {told} |")
     return "\n".join(lines)

@@ -1,8 +1,10 @@
 """Pages from files of the repository, and the how-to guides by what lies in their folder."""
 
+import posixpath
 import re
 from pathlib import Path
 
+DOCS = "docs"
 MOVED = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
@@ -15,7 +17,7 @@ MOVED = {
 def pages(root: Path, docs: Path) -> dict[str, str]:
     """The files of the repository that are pages of the site too."""
     made = {
-        site: _rewritten((root / name).read_text(encoding="utf-8"))
+        site: turned((root / name).read_text(encoding="utf-8"), name)
         for name, site in MOVED.items()
         if name in ("CONTRIBUTING.md", "CHANGELOG.md")
     }
@@ -45,15 +47,29 @@ def _title(path: Path) -> str:
     return first.group(1).replace("`", "") if first else path.stem.replace("-", " ").capitalize()
 
 
-def _rewritten(text: str) -> str:
-    """The same text with its links turned to the site's pages."""
+def turned(text: str, place: str) -> str:
+    """The same text with links to files of the repository turned to the site's pages.
 
-    def turned(match: re.Match[str]) -> str:
-        where = match.group(2)
-        study = re.fullmatch(r"studies/(\w+)/README\.md", where)
-        if study:
-            where = f"evidence/{study.group(1).replace('_', '-')}.md"
-        where = MOVED.get(where, where.removeprefix("docs/"))
-        return f"{match.group(1)}({where})"
+    Args:
+        text: Markdown.
+        place: The file that it is from, beside the repository's root: `docs/how-to/x.md`.
+    """
+    folder = posixpath.dirname(place)
+    home = posixpath.relpath(folder, DOCS) if folder else "."
 
-    return re.sub(r"(\[[^\]]*\])\(([^)\s:]+)\)", turned, text)
+    def link(match: re.Match[str]) -> str:
+        where, mark, anchor = match.group(2).partition("#")
+        found = _page(posixpath.normpath(posixpath.join(folder, where))) if where else ""
+        return (
+            f"{match.group(1)}({posixpath.relpath(found, home) if found else where}{mark}{anchor})"
+        )
+
+    return re.sub(r"(\[[^\]]*\])\(([^)\s:]+)\)", link, text)
+
+
+def _page(path: str) -> str:
+    """The site's page of a file of the repository; "" where it has none."""
+    study = re.fullmatch(r"studies/(\w+)/README\.md", path)
+    if study:
+        return f"evidence/{study.group(1).replace('_', '-')}.md"
+    return MOVED.get(path) or (path.removeprefix(f"{DOCS}/") if path.startswith(f"{DOCS}/") else "")
