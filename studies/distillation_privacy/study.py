@@ -218,7 +218,9 @@ def _budget(source: int, each: int, networks: int, steps: int, victim: int) -> d
 
 STUDY = Study(
     name="distillation-privacy",
-    methods=("distil-distributions", "distil-gradients", "distil-kernel"),
+    methods=(
+        "distil-distributions", "distil-gradients", "distil-kernel", "distil-self-supervised",
+    ),
     paper=Paper(
         title="Privacy for Free: How does Dataset Condensation Help Privacy?",
         authors="Dong, Zhao and Lyu",
@@ -288,11 +290,12 @@ STUDY = Study(
         "small": _budget(590, 10, 20, 500, 600),
         "full": _budget(590, 10, 300, 10000, 5000),
     },
-    seeds={"small": 8},
+    seeds={"small": 6},
     tried="""\
 The plan was run for three seeds at first, which left most claims undecided: AUCs of 0.53 to 0.57
-with intervals of a twentieth to either side. Nothing in it was changed when five more were added,
-but the claims that compare with training on all pictures were added then.
+with intervals of a twentieth to either side. Nothing in it was changed when three more were added,
+but the claims that compare with training on all pictures were added then. Eight seeds were meant;
+for want of time it stayed at six.
 """,
     run=run,
     draw=draw,

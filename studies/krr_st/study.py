@@ -237,7 +237,7 @@ STUDY = Study(
                                                          "teacher": 100, "student": 2000,
                                                          "probe": 200, "tune": 200}, 50),
     },
-    seeds={"small": 8},
+    seeds={"small": 6},
     tried="""\
 Before this plan, one thing at a time, on one or two seeds each; "probe" is the accuracy of a
 logistic regression on 10 labels a class of the other digits, unless it says otherwise:
@@ -267,7 +267,7 @@ logistic regression on 10 labels a class of the other digits, unless it says oth
   a hundredth 0.905 and 0.888, a tenth 0.915 and 0.907; random real pictures 0.896 and 0.898, none
   0.871 and 0.870, all 0.950 and 0.936. The plan has a thousandth, 600 steps and 50 labels. So it
   was chosen with an eye on seeds 2 and 3; the other seeds were not looked at with 50 labels
-  before it was written.
+  before it was written. The sixth was added after five had been judged, with the same verdicts.
 
 Fine-tuning with 50 labels a class reaches 0.96 from anywhere, from all real pictures too: nothing
 is left there that a start could win.
