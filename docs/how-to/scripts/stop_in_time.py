@@ -35,7 +35,9 @@ trainer = Trainer(
     processing_class=tokenizer,
 )
 trainer.add_callback(
-    MemorisationCallback(records["train"], validation=records["test"], stop="perplexity", patience=2)
+    MemorisationCallback(
+        records["train"], validation=records["test"], stop="perplexity", patience=2
+    )
 )
 trainer.train()
 trainer.save_model("stopped")
