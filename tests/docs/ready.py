@@ -19,9 +19,16 @@ from runpy import run_path
 
 PACKAGES = ("engram.cli", "engram.core", "engram.data", "engram.engine", "engram.report",
             "engram.signals", "engram.stats", "engram.store")  # fmt: skip
-MORE = ("engram.families.causal_lm", "engram.families.estimator", "transformers.generation",
-        "sklearn.linear_model", "sklearn.feature_extraction.text", "scipy.stats", "torch._dynamo",
-        "transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2")  # fmt: skip
+MORE = (
+    "engram.families.causal_lm",
+    "engram.families.estimator",
+    "transformers.generation",
+    "transformers.models.gpt2.modeling_gpt2",
+    "sklearn.linear_model",
+    "sklearn.feature_extraction.text",
+    "scipy.stats",
+    "torch._dynamo",
+)
 
 SHIM = """#!{python} -IS
 import array, json, os, socket, sys
@@ -82,9 +89,9 @@ def answer(asked: socket.socket) -> None:
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
             os.close(stream)
-        sys.stdin = open(0, closefd=False)
-        sys.stdout = open(1, "w", closefd=False)
-        sys.stderr = open(2, "w", buffering=1, closefd=False)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
