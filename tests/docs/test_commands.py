@@ -205,7 +205,7 @@ SAYS = {
     "delete-from-a-table": ("the weights in digits-2 are those that entry 1 describes",),
     "delete-from-a-graph": ("the weights in nodes-2 are those that entry 1 describes",),
     "protect-images": ("least Bayes error", "PSNR on members"),
-    "scan-for-a-backdoor": ("class 7 looks like a backdoor's", "attack success on outsiders"),
+    "scan-for-a-backdoor": ("class 7 looks poisoned", "attack success on outsiders"),
     "run-on-ray": ("\nlira ", "\nrmia "),
     "add-a-method": ("Score a text by its least likely token.", "\nworst-token "),
 }
