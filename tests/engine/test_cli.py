@@ -110,7 +110,7 @@ def test_a_reference_that_is_named_and_cannot_be_used_is_refused(refused, publis
 def test_a_measure_tells_what_its_number_means(engram):
     engram("train", "train-classifier", "--data", "sklearn:iris", "--epochs", 1, "--out", "flowers")
     said = engram("measure", "backdoor-scan", "flowers", "--steps", 1)
-    assert "(n=3): " in said.out.splitlines()[0]
+    assert "(n=4): of 4 that could be tried" in said.out.splitlines()[0]
 
 
 def test_bare_scores(engram, tmp_path):

@@ -132,6 +132,7 @@ def test_a_reader_lists_filters_and_sorts(page, shelf, pictures):
     page.goto("/")
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("heading", name="Runs", exact=True).wait_for()
+    page.wait_for_load_state()  # before that the list is renewed by its button alone
     whole = page.locator("#list tbody tr")
     assert whole.count() == len(shelf.folders("audit")) + 1
 

@@ -137,14 +137,15 @@ def transform(args: list[str]) -> int:
 def _draw(before: Split, after: Split, name: str, parsed: Any) -> Path | None:
     """Draw what was done to pictures: where it was asked, or where the transform is one of them."""
     options, pixels = parsed.options, getattr(parsed.method, "pixels", None)
+    limits = pixels if isinstance(pixels, tuple) else ()  # of dp-pix it is a number of pixels
     if options.show is not None:
-        options.show.write_text(drawing(before, after, name, pixels or ()), encoding="utf-8")
+        options.show.write_text(drawing(before, after, name, limits), encoding="utf-8")
         return options.show
     path = options.out.with_suffix(".svg")
     known = pixels is not None and SHAPE in after.shared
     if not (known and options.draw) or (path.exists() and not options.force):
         return None
-    path.write_text(drawing(before, after, name, pixels), encoding="utf-8")
+    path.write_text(drawing(before, after, name, limits), encoding="utf-8")
     return path
 
 

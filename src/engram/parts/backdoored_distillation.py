@@ -65,7 +65,8 @@ class BackdooredDistillation(GradientMatching):
 
         def meddler(network: Network, step: int) -> Float32[np.ndarray, "n d"]:
             held[0], losses = fitted(held[0], network, fitting, spread, *bounds(step))
-            run.log(step=step, trigger_loss=losses[-1] if losses else None)
+            told = {"trigger_loss": losses[-1]} if losses else {}  # a fixed one has none
+            run.log(step=step, **told)
             return pasted()
 
         # What is told of the pictures' mean and spread is that of the clean ones, for any trigger.
