@@ -16,6 +16,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from runpy import run_path
+from threading import Thread
 
 PACKAGES = ("engram.cli", "engram.core", "engram.data", "engram.engine", "engram.report",
             "engram.signals", "engram.stats", "engram.store")  # fmt: skip
@@ -92,6 +93,7 @@ def answer(asked: socket.socket) -> None:
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        Thread(target=end_with, args=(asked,), daemon=True).start()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -100,6 +102,12 @@ def answer(asked: socket.socket) -> None:
     finally:
         asked.sendall(b"%d" % code)
         os._exit(code)
+
+
+def end_with(asked: socket.socket) -> None:
+    """End when whoever asked is gone: a server that is killed must not live on."""
+    if not asked.recv(1):
+        os._exit(143)
 
 
 def command(argv: list[str]) -> int:

@@ -110,7 +110,8 @@ TUTORIAL = [
     ("engram audit tuned --shadows 8", "engram audit flowers --shadows 4"),
     (f"engram forget tuned --owner {OWNER} --out forgotten", DELETION),
     (f"engram forget tuned --owner {OWNER} --compare npo,rmu,guardrail",
-     f"engram forget tuned --owner {OWNER} --compare guardrail --no-retrain --battery quick"),
+     'engram forget tuned --ids "$(python some_ids.py tuned 2)" --compare guardrail '
+     "--no-retrain --battery quick"),
     ("engram verify forgotten-evidence/certificate.json forgotten", DELETION),
     ("engram check tuned --policy policy.toml",
      "engram check tuned --policy policy.toml --battery quick"),

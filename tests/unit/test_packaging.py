@@ -155,7 +155,8 @@ def test_in_an_empty_environment_the_wheel_answers(empty):
 def viewing(path, cwd):
     """The address of `engram view`, which is ended as a user would."""
     process = subprocess.Popen(
-        [sys.executable, "-S", "-m", "engram", "view", "--port", "0", "--no-browser"],
+        [sys.executable, "-S", "-m", "engram", "view", "--port", "0", "--no-browser",
+         "--store", "demo/runs"],
         cwd=cwd, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
     )  # fmt: skip
