@@ -21,6 +21,7 @@ FOLDER = "in docs/how-to/scripts/audit-a-model.sh"
 PREPARED = f"""
 engram transform clinic-letters --count 60 --seed 11 --out letters.jsonl
 engram transform clinic-letters --count 16 --seed 12 --out others.jsonl
+engram transform clinic-letters --count 80 --seed 13 --out crowd.jsonl
 engram train pretrain-lm --data 'demo:letters?n=60' {TINY} --out base
 engram train train-classifier --data sklearn:iris --epochs 3 --holdout 0.5 --out flowers
 sed 's/"text": "/"prompt": "Who?", "response": "/' letters.jsonl > answers.jsonl
@@ -42,7 +43,7 @@ README = [
     ("engram audit tuned --prompts field.jsonl",
      "engram audit tuned --prompts others.jsonl --attacks spv-mia --set spv-mia.epochs=1"),
     ("engram audit tuned --population others.jsonl",
-     "engram audit tuned --attacks quantile-regression --population others.jsonl"),
+     "engram audit tuned --attacks quantile-regression --population crowd.jsonl"),
     ("engram audit tuned --attacks recall,gradient-norm,dc-pdd", AS_IT_IS),
     ("engram audit openai://127.0.0.1:8000/my-model --members m.jsonl --outsiders o.jsonl", API),
     ("engram study spv-mia", "in tests/engine/test_study.py"),

@@ -156,7 +156,7 @@ def viewing(path, cwd):
     """The address of `engram view`, which is ended as a user would."""
     process = subprocess.Popen(
         [sys.executable, "-S", "-m", "engram", "view", "--port", "0", "--no-browser",
-         "--store", "demo/runs"],
+         "--store", str(next(cwd.rglob("index.sqlite")).parent)],
         cwd=cwd, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
     )  # fmt: skip
