@@ -240,7 +240,7 @@ def test_every_command_has_an_entry(page, table):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", [scaled.TUTORIAL], ids=["tutorial"])
+@pytest.mark.parametrize("table", [scaled.README, scaled.TUTORIAL], ids=["readme", "tutorial"])
 def test_every_command_runs(table, bash, tmp_path):
     pytest.importorskip("peft")
     lines = [scaled.PREPARED]
