@@ -24,7 +24,7 @@ engram transform clinic-letters --count 16 --seed 12 --out others.jsonl
 engram transform clinic-letters --count 80 --seed 13 --out crowd.jsonl
 engram train pretrain-lm --data 'demo:letters?n=60' {TINY} --out base
 engram train train-classifier --data sklearn:iris --epochs 3 --holdout 0.5 --out flowers
-sed 's/"text": "/"prompt": "Who?", "response": "/' letters.jsonl > answers.jsonl
+sed 's/"text": "/"prompt": "Who?", "text": "Who? /' letters.jsonl > answers.jsonl
 printf '[[limit]]\\nname = "AUC"\\nmax = 1.0\\n' > policy.toml
 """
 
@@ -55,8 +55,8 @@ README = [
      f"engram train finetune-lm {SHORT} --validation 0.3 --observe --method adapter "
      "--reduction 16 --out small"),
     ("engram train finetune-lm --base MODEL --data d.jsonl --response-only --out answers",
-     "engram train finetune-lm --base base --data answers.jsonl --text-column response "
-     "--limit 24 --epochs 1 --response-only --out answers"),
+     "engram train finetune-lm --base base --data answers.jsonl --limit 24 --epochs 1 "
+     "--response-only --out answers"),
     ("engram train ngram-regularised-lm --base MODEL --data d.jsonl --out regularised",
      f"engram train ngram-regularised-lm {SHORT} --out regularised"),
     ("engram train goldfish-lm --base MODEL --data d.jsonl --out goldfish",

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -184,9 +185,12 @@ def bash(tools, tmp_path):
     paths = os.pathsep.join([str(site), tools["PYTHONPATH"]])
 
     def run(*words):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            more = {"PORT": str(free.getsockname()[1])}
         done = subprocess.run(
             ["bash", *words], cwd=tmp_path, capture_output=True, text=True, check=False,
-            timeout=900, env={**tools, "PYTHONPATH": paths, "PIP_SITE": str(site)},
+            timeout=600, env={**tools, "PYTHONPATH": paths, "PIP_SITE": str(site), **more},
         )  # fmt: skip
         assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         return done.stdout
@@ -236,7 +240,7 @@ def test_every_command_has_an_entry(page, table):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", [scaled.TUTORIAL], ids=["tutorial"])
+@pytest.mark.parametrize("table", [scaled.README, scaled.TUTORIAL], ids=["readme", "tutorial"])
 def test_every_command_runs(table, bash, tmp_path):
     pytest.importorskip("peft")
     lines = [scaled.PREPARED]

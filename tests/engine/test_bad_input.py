@@ -50,6 +50,16 @@ def test_files_that_cannot_be_read(refused, store, tmp_path, member_file, name, 
     assert says in refused("train", "pretrain-lm", "--data", path, "--out", "made")
 
 
+def test_an_owner_whose_records_were_held_out(refused, store):
+    ledger = store.target.ledger
+    trained = {o for o, r in zip(ledger.owners, ledger.roles, strict=True) if r == "trained"}
+    other = next(owner for owner in ledger.owners if owner not in trained)
+    said = refused("forget", store.target.folder, "--owner", other)
+    assert "has no records that this target was trained on" in said
+    assert "was held out" in said
+    assert any(f"{owner} has some" in said for owner in trained)
+
+
 def test_a_missing_file(refused, store, member_file):
     assert "nowhere.jsonl" in audit_with(refused, store, "nowhere.jsonl", member_file)
 

@@ -154,5 +154,9 @@ def _found(known: Known, contents: set[str], sources: set[str] | frozenset[str])
 def _owners_hint(target: Target, owner: str) -> str:
     from engram.core import nearest
 
-    owners = sorted(set(target.ledger.owners or ()))
+    rows = zip(target.ledger.owners or (), target.ledger.roles, strict=True)
+    owners = sorted({who for who, role in rows if role == "trained"})
+    if owner in (target.ledger.owners or ()):
+        others = f"; {owners[0]} has some" if owners else ""
+        return f"all of theirs was held out, so there is nothing to forget{others}"
     return nearest(owner, owners, f"owners look like {', '.join(owners[:3])}")
