@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import zipfile
+from contextlib import contextmanager
 from email import message_from_bytes
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,23 +106,35 @@ def elsewhere(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def empty(wheel, tmp_path_factory, elsewhere):
-    """An environment with the wheel and what it cannot do without, put there without an index.
-
-    Returns a function that runs `engram` in it, in a folder outside the repository.
-    """
-    optional = {name for extra, names in extras.packages().items() if extra for name in names}
-    site = bare_site(tmp_path_factory.mktemp("site"), optional)
+def installed(wheel, tmp_path_factory):
+    """The wheel, put into a folder without an index."""
     into = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip += ["--no-index", "--no-deps", "--no-compile", "--target", str(into), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
+    return into
+
+
+def packages(folder, *groups):
+    """What the wheel cannot do without, and the named groups of packages."""
+    known = extras.packages()
+    wanted = {name for group in ("", *groups) for name in known[group]}
+    return bare_site(folder, {name for names in known.values() for name in names} - wanted)
+
+
+@pytest.fixture(scope="module")
+def empty(installed, tmp_path_factory, elsewhere):
+    """An environment with the wheel and what it cannot do without.
+
+    Returns a function that runs `engram` in it, in a folder outside the repository.
+    """
+    path = [installed, packages(tmp_path_factory.mktemp("site"))]
 
     def run(*args):
-        return python("-m", "engram", *args, path=[into, site], cwd=elsewhere)
+        return python("-m", "engram", *args, path=path, cwd=elsewhere)
 
-    where = python("-c", "import engram; print(engram.__file__)", path=[into, site], cwd=elsewhere)
-    assert where.stdout.startswith(str(into)), where.stderr
+    where = python("-c", "import engram; print(engram.__file__)", path=path, cwd=elsewhere)
+    assert where.stdout.startswith(str(installed)), where.stderr
     return run
 
 
@@ -136,8 +151,56 @@ def test_in_an_empty_environment_the_wheel_answers(empty):
         assert empty("view", "--help").returncode == 0
 
 
+@contextmanager
+def viewing(path, cwd):
+    """The address of `engram view`, which is ended as a user would."""
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-m", "engram", "view", "--port", "0", "--no-browser",
+         "--store", str(next(cwd.rglob("index.sqlite")).parent)],
+        cwd=cwd, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
+    )  # fmt: skip
+    with process:
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
+def walk(address, browser, dark):
+    """Lists, filters, opens a target and a record, compares two runs: what the story left."""
+    page = browser.new_page(base_url=address, color_scheme="dark" if dark else "light")
+    page.set_default_timeout(15_000)
+    refused = []  # a page that is left drops what it still waits for: that is "aborted"
+    page.on("requestfailed", lambda r: "ABORTED" in r.failure or refused.append(r.url))
+    page.goto("/")
+    page.get_by_role("link", name="Runs", exact=True).click()
+    page.get_by_role("heading", name="Runs", exact=True).wait_for()
+    page.wait_for_load_state()
+    page.get_by_label("Kind").select_option("audit")
+    page.wait_for_url("**kind=audit**")
+    boxes = page.get_by_role("checkbox")
+    for number in range(2):
+        boxes.nth(number).check()
+    page.get_by_role("button", name="Compare the marked").click()
+    page.get_by_role("heading", name="Side by side").wait_for()
+    assert page.locator(".curve").count() == 2
+    page.goto("/targets?q=finetune-lm")
+    page.locator("#list tbody th a, #list tbody td a").first.click()
+    page.get_by_role("heading", name="Lineage").wait_for()
+    page.get_by_role("link", name="trained", exact=True).click()
+    page.locator("#records tbody a").first.click()
+    page.get_by_role("heading", name="In which targets").wait_for()
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert not refused
+    return ground
+
+
 @pytest.mark.slow
-def test_in_an_empty_environment_the_whole_story_is_told(empty, elsewhere):
+def test_in_an_empty_environment_the_story_is_told_and_looked_at(
+    empty, installed, elsewhere, tmp_path
+):
     said = empty("demo", "--quick", "--out", "demo", "--json")
     assert said.returncode == 0, said.stderr
     found = json.loads(said.stdout)
@@ -147,3 +210,18 @@ def test_in_an_empty_environment_the_whole_story_is_told(empty, elsewhere):
     assert "<svg" in page
     assert found["verdict"]["sentence"]
     assert (report.parent / "report.json").is_file()
+
+    chromium = os.environ.get("ENGRAM_CHROMIUM") or shutil.which("chromium") or ""
+    if not Path(chromium).is_file() or not find_spec("playwright"):
+        pytest.skip("the story was told, but there is no Chromium to look at it with")
+    from playwright.sync_api import sync_playwright
+
+    with (
+        viewing([installed, packages(tmp_path, "web")], elsewhere) as address,
+        sync_playwright() as playwright,
+    ):
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        grounds = [walk(address, browser, dark) for dark in (False, True)]
+        browser.close()
+    assert grounds[0] != grounds[1], "dark is not another colour"

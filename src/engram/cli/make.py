@@ -112,8 +112,9 @@ def transform(args: list[str]) -> int:
             facts.update(entry)
 
     changed = run_transform(parsed.method, split, replace(run, listen=listen))
+    picture = _drawing(split, changed, name, parsed)  # before anything is written
     data.write(changed, options.out, force=options.force)
-    drawn = _draw(split, changed, name, parsed)
+    drawn = _drawn(picture, options)
     tell(
         {
             "transform": name,
@@ -134,18 +135,27 @@ def transform(args: list[str]) -> int:
     return 0
 
 
-def _draw(before: Split, after: Split, name: str, parsed: Any) -> Path | None:
-    """Draw what was done to pictures: where it was asked, or where the transform is one of them."""
+def _drawing(before: Split, after: Split, name: str, parsed: Any) -> str:
+    """What was done to pictures, where it is asked for or the transform is one of pictures."""
     options, pixels = parsed.options, getattr(parsed.method, "pixels", None)
     limits = pixels if isinstance(pixels, tuple) else ()  # of dp-pix it is a number of pixels
     if options.show is not None:
-        options.show.write_text(drawing(before, after, name, limits), encoding="utf-8")
-        return options.show
-    path = options.out.with_suffix(".svg")
-    known = pixels is not None and SHAPE in after.shared
-    if not (known and options.draw) or (path.exists() and not options.force):
+        return drawing(before, after, name, limits)
+    if not options.draw or pixels is None or SHAPE not in after.shared:
+        return ""
+    try:
+        return drawing(before, after, name, limits)
+    except EngramError:  # nobody asked for it
+        return ""
+
+
+def _drawn(picture: str, options: TransformOptions) -> Path | None:
+    """Where the drawing was written; None where there is none, or another file stands there."""
+    path = options.show or options.out.with_suffix(".svg")
+    kept = options.show is None and path.exists() and not options.force
+    if not picture or kept:
         return None
-    path.write_text(drawing(before, after, name, limits), encoding="utf-8")
+    path.write_text(picture, encoding="utf-8")
     return path
 
 

@@ -2,8 +2,8 @@
 
 import unicodedata
 
-BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that turn the direction of what follows."""
+from engram.core.characters import TURNING
+
 STEERING = ("Cc", "Cs", "Zl", "Zp")
 """Controls, halves of characters, and separators of lines."""
 
@@ -18,5 +18,5 @@ def plain(text: object, keep: str = "\n\t") -> str:
 
 
 def _shown(character: str) -> str:
-    steers = character in BIDI or unicodedata.category(character) in STEERING
+    steers = character in TURNING or unicodedata.category(character) in STEERING
     return ascii(character)[1:-1] if steers else character

@@ -14,7 +14,7 @@ from typing import Any
 from engram.core.errors import EngramError
 from engram.core.finding import Finding
 from engram.store.contents import LETTERS, key_of
-from engram.store.index import reindex
+from engram.store.index import Row, reindex
 from engram.store.tables import FILE, is_current, opened_to_read
 
 SORTS = {
@@ -34,17 +34,9 @@ _FACTS = (
 
 
 @dataclass(frozen=True)
-class Item:
+class Item(Row):
     """One run or target in a list; `value` and its interval are what its verdict rests on."""
 
-    folder: str
-    id: str
-    kind: str
-    method: str
-    created: str
-    target: str
-    fingerprint: str
-    headline: str
     level: str
     measure: str
     value: float | None

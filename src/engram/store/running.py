@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engram.store.contents import number
 from engram.store.folders import LOG, RECORD, TARGET
 
 WORK = ".work-"
@@ -44,7 +45,7 @@ class Job:
     def course(self, key: str) -> list[tuple[float, float]]:
         """Step and value of every line that has this number."""
         rows = enumerate(self.lines)
-        found = ((_number(line.get("step")), _number(line.get(key)), n) for n, line in rows)
+        found = ((drawable(line.get("step")), drawable(line.get(key)), n) for n, line in rows)
         return [(float(n) if x is None else x, y) for x, y, n in found if y is not None]
 
 
@@ -113,7 +114,7 @@ def _lines(log: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(found)
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
-        return None
-    return float(value) if math.isfinite(value) else None
+def drawable(value: object) -> float | None:
+    """A number that an axis can hold, or None."""
+    found = number(value)
+    return None if found is None or abs(found) > 1e300 else found

@@ -1,6 +1,6 @@
 """The tables of the index, and how its file is opened.
 
-Records are known by the pseudonyms of their ids alone (`core.ledger.pseudonym`): a forgotten
+Records are known by the pseudonyms of their ids alone (`core.pseudonyms`): a forgotten
 record's id must not outlive in the index the folders that still name it, and a record is found by
 the same key before and after it was forgotten. All folders that know the same records share one
 population, the sorted list of their keys; what a folder says of each is one letter or number at

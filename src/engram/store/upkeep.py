@@ -18,6 +18,7 @@ from engram.core import EngramError
 from engram.store.folders import RECORD, TARGET, read_json
 from engram.store.index import FILE as INDEX
 from engram.store.index import finished, place_of, rows
+from engram.store.tables import is_current
 
 SIGNALS, WORK, INCOMING = "signals", ".work-", ".incoming"
 GIVEN_UP, CACHED = "work that was given up", "answers that can be asked for again"
@@ -89,8 +90,8 @@ def unreadable(root: Path) -> list[tuple[Path, str]]:
     """
     if not root.is_dir():
         return []
-    indexed = (root / INDEX).is_file()
     try:
+        indexed = is_current(root / INDEX)  # else to ask would make it again
         known = {row.folder for row in rows(root)} if indexed else set()
     except (EngramError, OSError, sqlite3.Error) as problem:
         return [(root / INDEX, f"{problem}; `engram reindex` makes it again")]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -112,9 +112,3 @@ async def _mistake(request: Request, problem: Exception) -> Response:
         here="",
     )
     return HTMLResponse(page, 500)
-
-
-def address(path: str, **query: object) -> str:
-    """A path with a query; empty values are left out."""
-    kept = {key: value for key, value in query.items() if value not in ("", None, False)}
-    return f"{path}?{urlencode(kept, doseq=True)}" if kept else path

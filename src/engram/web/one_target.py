@@ -1,7 +1,6 @@
 """The page of one target: where it came from, what it promises, and what was found of it."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from engram.core.ledger import Ledger
 from engram.report import charts
 from engram.store import TARGET, questions, read_json
 from engram.store.questions import Item
+from engram.store.running import drawable
 from engram.web.kinship import family
-from engram.web.templates import plain
+from engram.web.templates import plain, whole
 
 TRACE = "trace.jsonl"
 LARGEST = 32 * 2**20
@@ -37,6 +37,8 @@ def target(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
     record, problem = _record(root / folder)
     lineage = _mapping(record.get("lineage"))
     audits = questions.about(root, item.fingerprint)
+    asked = questions.deletions_of(root, item.fingerprint)
+    others = [fingerprint for one in asked for fingerprint in (one.before, one.after)]
     return "target.html.j2", {
         "title": plain(item.target), "here": "/targets", "item": item, "facts": facts,
         "problem": problem, "settings": _mapping(lineage.get("config")),
@@ -45,15 +47,10 @@ def target(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
         "guarantee": _mapping(lineage.get("guarantee")), "audits": audits,
         "figure": _figure(audits), "tree": family(root, item.fingerprint),
         "traces": _traces(root / folder / TRACE),
-        "deletions": questions.deletions_of(root, item.fingerprint),
-        "known": _others(root, item), "records": _records(root / folder, request.query_params),
+        "deletions": asked, "known": questions.targets_of(root, others),
+        "records": _records(root / folder, request.query_params),
         "findings": questions.findings(root, audits[0].folder) if audits else (),
     }  # fmt: skip
-
-
-def _others(root: Path, item: Item) -> dict[str, Item]:
-    asked = questions.deletions_of(root, item.fingerprint)
-    return questions.targets_of(root, [p for one in asked for p in (one.before, one.after)])
 
 
 def _record(folder: Path) -> tuple[Mapping[str, Any], EngramError | None]:
@@ -105,17 +102,12 @@ def _entry(line: str) -> object:
 def _points(entries: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     found = {}
     for place, entry in enumerate(entries):
-        step, value = entry.get("step", place), entry.get(key)
-        if _finite(step) and _finite(value):
-            found[float(step)] = float(value)
+        step, value = drawable(entry.get("step", place)), drawable(entry.get(key))
+        if step is not None and value is not None:
+            found[step] = value
     points = sorted(found.items())
     every = -(-len(points) // POINTS) or 1
     return points[::every]
-
-
-def _finite(value: object) -> bool:
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    return usable and abs(value) < 1e300 and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _records(folder: Path, asked: Mapping[str, str]) -> dict[str, Any] | None:
@@ -130,11 +122,7 @@ def _records(folder: Path, asked: Mapping[str, str]) -> dict[str, Any] | None:
     rows = list(zip(ledger.ids, ledger.roles, ledger.canaries, strict=True))
     kept = [row for row in rows if role in ("all", row[1])]
     pages = max(1, -(-len(kept) // RECORDS))
-    given = asked.get("page", "1")
-    page = min(
-        int(given) if given.isascii() and given.isdigit() and 0 < len(given) < 9 else 1, pages
-    )
-    page = max(page, 1)
+    page = max(1, min(whole(asked.get("page", ""), 1), pages))
     shown = kept[RECORDS * (page - 1) : RECORDS * page]
     return {"problem": None, "role": role, "rows": shown, "total": len(kept), "page": page,
             "pages": pages}  # fmt: skip

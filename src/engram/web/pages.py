@@ -14,7 +14,7 @@ from engram.web.jobs import jobs
 from engram.web.kinship import lineage
 from engram.web.one_run import run
 from engram.web.one_target import target
-from engram.web.templates import plain, query
+from engram.web.templates import plain, query, whole
 
 __all__ = [
     "Shown", "compare", "deletions", "home", "lineage", "record", "run", "running_now", "runs",
@@ -80,7 +80,7 @@ def _list(root: Path, asked: Mapping[str, str], of_targets: bool) -> Shown:
 def wanted_of(asked: Mapping[str, str], of_targets: bool) -> Wanted:
     """What a query asks for; what it says wrongly is left at its default."""
     sort = asked.get("sort", "")
-    size = _whole(asked.get("size", ""), SIZES[1])
+    size = whole(asked.get("size", ""), SIZES[1])
     return Wanted(
         targets=of_targets,
         kind=asked.get("kind", "")[:100],
@@ -89,13 +89,9 @@ def wanted_of(asked: Mapping[str, str], of_targets: bool) -> Wanted:
         text=asked.get("q", "").strip()[:200],
         sort=sort if sort in questions.SORTS else "created",
         down=asked.get("way", "down") != "up",
-        page=_whole(asked.get("page", ""), 1),
+        page=whole(asked.get("page", ""), 1),
         size=size if size in SIZES else SIZES[1],
     )
-
-
-def _whole(text: str, otherwise: int) -> int:
-    return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 9 else otherwise
 
 
 def _column(
@@ -142,7 +138,7 @@ def deletions(root: Path, request: Any) -> Shown:
     """The deletion ledger, read from its file and checked, newest first."""
     entries, problem = ledger.whole(root)
     pages = max(1, -(-len(entries) // ENTRIES))
-    page = min(_whole(request.query_params.get("page", ""), 1), pages)
+    page = max(1, min(whole(request.query_params.get("page", ""), 1), pages))
     shown = entries[::-1][ENTRIES * (page - 1) : ENTRIES * page]
     prints = [str(e.facts.get(key, "")) for e in shown for key in ("before", "after")]
     return "deletions.html.j2", {

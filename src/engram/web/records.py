@@ -6,7 +6,7 @@ from typing import Any
 from engram.core.errors import EngramError
 from engram.report.document import Document, parse
 from engram.store import load_record
-from engram.web.templates import TURNING
+from engram.web.templates import TURNED
 
 
 def read(folder: Path) -> Document:
@@ -24,7 +24,7 @@ def read(folder: Path) -> Document:
 def still(value: Any) -> Any:
     """The same plain data with U+FFFD for every character that changes a text's direction."""
     if isinstance(value, str):
-        return value if value.isascii() else value.translate(TURNING)
+        return value if value.isascii() else value.translate(TURNED)
     if isinstance(value, list):
         return [still(item) for item in value]
     if isinstance(value, dict):

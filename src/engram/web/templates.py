@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 from engram import __version__
+from engram.core.characters import TURNING
 from engram.report import charts
 from engram.report import page as reports
 from engram.report.document import clean
@@ -19,10 +20,8 @@ from engram.web.theme import CHOICES, COOKIE
 HOME = Path(__file__).parent / "jinja"
 NAME, SENTENCE = 80, 400
 """Characters of a name and of a sentence that are shown."""
-TURNING = dict.fromkeys(
-    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
-)
-"""Characters that change the direction of the text around them, and what is shown for them."""
+TURNED = str.maketrans(dict.fromkeys(TURNING, "\ufffd"))
+"""What is shown for characters that turn the text around them."""
 NAVIGATION = (
     ("/", "Overview"), ("/runs", "Runs"), ("/targets", "Targets"), ("/lineage", "Lineage"),
     ("/record", "Records"), ("/deletions", "Deletions"), ("/running", "Running"),
@@ -36,7 +35,7 @@ def plain(text: object, limit: int = NAME) -> str:
     'a�bbb…'
     """
     cut = clip(str(text), limit * 2)
-    return clip(" ".join(clean(cut).translate(TURNING).split()), limit)
+    return clip(" ".join(clean(cut).translate(TURNED).split()), limit)
 
 
 def isolated(text: object, limit: int = NAME) -> Markup:
@@ -62,6 +61,15 @@ def query(base: str, **values: object) -> str:
     """An address with a query; what is empty is left out."""
     kept = {key: value for key, value in values.items() if value not in ("", None, False, ())}
     return f"{base}?{urlencode(kept, doseq=True)}" if kept else base
+
+
+def whole(text: str, otherwise: int) -> int:
+    """A number that an address gives, from 0 on.
+
+    >>> whole("12", 1), whole("-3", 1), whole("1e9", 1)
+    (12, 1, 1)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else otherwise
 
 
 @cache

@@ -45,15 +45,11 @@ def smallest_mask(
     Returns:
         The sum of the mask, and the share of the pictures that it turns into the class.
     """
-    with torch_seeded(seed, "mask", label):
-        raw = torch.randn(2, pictures.shape[1])
-    start = torch.tensor([[FAINT], [0.0]])
-    raw = (0.1 * raw + start).to(pictures.device).requires_grad_()
-    adam = torch.optim.Adam([raw], lr=rate, betas=(0.5, 0.9))
+    raw, adam = begun(pictures, rate, seed, "mask", label, faint=FAINT)
     wanted = torch.full((len(pictures),), label, device=pictures.device)
     for step in range(steps + 1):
-        mask, share = (torch.tanh(raw) + 1) / 2
-        logits = network(pictures * (1 - mask) + mask * (low + (high - low) * share))
+        mask, values = worn(raw, low, high)
+        logits = network(pictures * (1 - mask) + mask * values)
         if step == steps:
             break
         loss = nn.functional.cross_entropy(logits, wanted) + weight * mask.sum()
@@ -61,6 +57,25 @@ def smallest_mask(
         loss.backward(inputs=[raw])
         adam.step()
     return float(mask.sum().detach()), float((logits.argmax(1) == label).float().mean())
+
+
+def begun(
+    pictures: Float[Tensor, "n d"], rate: float, seed: int, *path: str | int, faint: float = 0.0
+) -> tuple[Float[Tensor, "2 d"], torch.optim.Optimizer]:
+    """What tanh makes a first mask and pattern of, nearly even, and what moves them."""
+    with torch_seeded(seed, *path):
+        raw = torch.randn(2, pictures.shape[1])
+    start = torch.tensor([[faint], [0.0]])
+    raw = (0.1 * raw + start).to(pictures.device).requires_grad_()
+    return raw, torch.optim.Adam([raw], lr=rate, betas=(0.5, 0.9))
+
+
+def worn(
+    raw: Float[Tensor, "2 d"], low: float | Float[Tensor, " d"], high: float | Float[Tensor, " d"]
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """The mask, from 0 to 1, and the pattern's pixels, from `low` to `high`."""
+    mask, share = (torch.tanh(raw) + 1) / 2
+    return mask, low + (high - low) * share
 
 
 def anomalies(sizes: Float[np.ndarray, " classes"]) -> Float64[np.ndarray, " classes"]:

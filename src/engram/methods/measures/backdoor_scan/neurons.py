@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from engram.core import torch_seeded
+from engram.methods.measures.backdoor_scan.masks import begun, worn
 from engram.parts.distillation import before_last
 from engram.parts.networks import Network
+
+PENALTY = 1.0
+"""For each pixel of a patch over its size, in spreads of the neuron."""
 
 
 @dataclass(frozen=True)
@@ -99,30 +102,23 @@ def reversed_trigger(
         steps: Of Adam, with betas 0.5 and 0.9.
         rate: Of Adam, on what tanh makes mask and pattern of.
     """
-    with torch_seeded(seed, "reversed", raised.label, raised.neuron):
-        raw = torch.randn(2, pictures.shape[1])
-    raw = (0.1 * raw).to(pictures.device).requires_grad_()
+    raw, adam = begun(pictures, rate, seed, "reversed", raised.label, raised.neuron)
     with torch.no_grad():
         spread = before_last(network, pictures)[:, raised.neuron].std() + 1e-6
-    adam = torch.optim.Adam([raw], lr=rate, betas=(0.5, 0.9))
     for _ in range(steps):
-        mask, share = (torch.tanh(raw) + 1) / 2
-        shown = pictures * (1 - mask) + mask * (low + (high - low) * share)
+        mask, values = worn(raw, low, high)
+        shown = pictures * (1 - mask) + mask * values
         active = before_last(network, shown)[:, raised.neuron].mean() / spread
         loss = -active + (mask.sum() - size).clamp_min(0) * PENALTY
         adam.zero_grad()
         loss.backward(inputs=[raw])
         adam.step()
     with torch.no_grad():
-        mask, share = (torch.tanh(raw) + 1) / 2
+        mask, values = worn(raw, low, high)
         patch = torch.zeros_like(mask)
         patch[mask.argsort(descending=True)[:size]] = 1
-        shown = torch.where(patch > 0, low + (high - low) * share, pictures)
+        shown = torch.where(patch > 0, values, pictures)
         return float((network(shown).argmax(1) == raised.label).float().mean())
-
-
-PENALTY = 1.0
-"""For each pixel over the size, in spreads of the neuron."""
 
 
 def pruned(network: Network, pictures: Float[Tensor, "n d"], share: float) -> Network:
