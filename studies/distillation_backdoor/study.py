@@ -318,9 +318,9 @@ the table.
   update 0.42; 2 steps, raising the neuron that weighs most for the target 0.49; a stop at an error
   of 0.5, as published, 0.50.
 
-The count of ways that find a backdoor by themselves was taken with limits that were raised since:
-a lead of 0.4 for ABS (now 0.7), a share of 0.2 to relabel (now 0.25), half of a clean network's
-mask for Neural Cleanse (now four tenths).""",
+Limits of the ways that need no trigger were raised after a first measurement of the three seeds:
+a lead of 0.4 for ABS (now 0.7), a share of 0.2 to relabel (now 0.25), half of a clean network's mask
+for Neural Cleanse (now four tenths). The table was measured with the present ones.""",
     run=run,
     draw=draw,
 )  # fmt: skip
