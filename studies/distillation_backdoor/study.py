@@ -319,8 +319,8 @@ the table.
   of 0.5, as published, 0.50.
 
 Limits of the ways that need no trigger were raised after a first measurement of the three seeds:
-a lead of 0.4 for ABS (now 0.7), a share of 0.2 to relabel (now 0.25), half of a clean network's mask
-for Neural Cleanse (now four tenths). The table was measured with the present ones.""",
+a lead of 0.4 for ABS (now 0.7), a share of 0.2 to relabel (now 0.25), half of a clean network's
+mask for Neural Cleanse (now four tenths). The table was measured with the present ones.""",
     run=run,
     draw=draw,
 )  # fmt: skip
