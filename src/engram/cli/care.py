@@ -95,8 +95,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += [f"  {s['what']}: {s['count']:,}, {size(s['size'])}" for s in kept["holds"]]
     lines += [f"  {plain(s['path'], keep='')}: {plain(s['why'], keep='')}"
               for s in kept["unreadable"][:SHOWN]]  # fmt: skip
-    if more := len(kept["unreadable"]) - SHOWN:
-        lines += [f"  and {more:,} more that cannot be read"] * (more > 0)
+    if (more := len(kept["unreadable"]) - SHOWN) > 0:
+        lines.append(f"  and {more:,} more that cannot be read")
     there = f"{len(data['there'])} of {data['known']} named sets" if data["place"] else "not set"
     lines += ["", f"ENGRAM_DATA: {data['place']} ({there})" if data["place"] else
               "ENGRAM_DATA: not set, so data sets by name are not found"]  # fmt: skip
