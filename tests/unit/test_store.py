@@ -91,10 +91,48 @@ def test_a_damaged_folder_does_not_stop_the_others(tmp_path):
     assert store.reindex(tmp_path) == 1
 
 
-def test_a_folder_elsewhere_is_not_indexed(tmp_path):
-    store.save_record(tmp_path / "elsewhere", record("a"))
-    store.add(tmp_path / "runs", tmp_path / "elsewhere")
-    assert store.rows(tmp_path / "runs") == []
+def test_a_folder_elsewhere_is_indexed_and_found_again(tmp_path):
+    """With --out a target lies where one works, not in the store."""
+    root = tmp_path / "project" / "runs"
+    beside, far = tmp_path / "project" / "tuned", tmp_path / "far" / "tuned"
+    for folder, name in ((beside, "a"), (far, "b"), (beside, "a")):
+        store.save_record(folder, record(name))
+        store.add(root, folder)
+    known = store.rows(root)
+    assert {row.folder for row in known} == {str(beside), str(far)}
+    (root / index.FILE).unlink()
+    assert store.rows(root) == known
+    (tmp_path / "project").rename(tmp_path / "moved")  # what lies beside it moves along
+    root = tmp_path / "moved" / "runs"
+    assert store.reindex(root) == 2
+    assert str(tmp_path / "moved" / "tuned") in {row.folder for row in store.rows(root)}
+
+
+def test_what_is_written_of_folders_elsewhere_is_not_trusted(tmp_path):
+    root = tmp_path / "runs"
+    store.save_record(root / "own", record("own"))
+    store.save_record(tmp_path / "there", record("there"))
+    lines = ('"own"', '"../there"', '"/dev/null"', '"a\\u0000b"', "[1]", "{", "[" * 9000, '"/"')
+    (root / "elsewhere.jsonl").write_text("\n".join(lines))
+    assert store.reindex(root) == 2
+
+
+def test_a_store_that_cannot_be_written_takes_nothing_from_a_target_elsewhere(tmp_path):
+    store.save_record(tmp_path / "there", record("there"))
+    (tmp_path / "file").write_text("")
+    store.add(tmp_path / "file" / "runs", tmp_path / "there")
+    assert not (tmp_path / "file" / "runs").exists()
+
+
+def test_links_out_of_a_store_or_around_in_it_are_not_followed(tmp_path):
+    root = tmp_path / "runs"
+    store.save_record(root / "own", record("own"))
+    store.save_record(tmp_path / "there", record("there"))
+    (root / "out").symlink_to(tmp_path / "there")
+    (root / "round").symlink_to(root)
+    (root / "gone").symlink_to(tmp_path / "nowhere")
+    assert store.reindex(root) == 1
+    assert [row.id for row in store.rows(root)] == ["own"]
 
 
 def test_a_damaged_index_says_how_to_mend_it(tmp_path):

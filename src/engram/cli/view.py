@@ -1,5 +1,6 @@
 """`engram view`: look at a store in the browser; nothing in it can be changed from there."""
 
+import errno
 import secrets
 import socket
 import webbrowser
@@ -13,6 +14,11 @@ from engram.core.errors import EngramError
 from engram.store import questions
 
 NEEDED = ("fastapi", "uvicorn")
+HINTS = {
+    errno.EADDRINUSE: "another program is there: give another --port, or 0 for a free one",
+    errno.EADDRNOTAVAIL: "127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it",
+    errno.EACCES: "ports below 1024 are not everybody's: give another --port, or 0 for a free one",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise EngramError(
             f"cannot listen at {host} port {port} ({problem.strerror})",
-            hint="another program may be there: give another --port, or 0 for a free one",
+            hint=HINTS.get(problem.errno or 0, HINTS[errno.EADDRINUSE]),
         ) from None
     return listener
 

@@ -159,7 +159,7 @@ def entries(root: Path) -> tuple[Entry, ...]:
 def whole(root: Path) -> tuple[tuple[Entry, ...], EngramError | None]:
     """The entries up to the first that does not hold, and what is wrong with that one."""
     path = root / FILE
-    if not path.is_file():
+    if not path.exists():
         return (), None
     found: list[Entry] = []
     try:
@@ -168,6 +168,11 @@ def whole(root: Path) -> tuple[tuple[Entry, ...], EngramError | None]:
                 found.append(_read(line, found[-1] if found else None, len(found) + 1, path))
     except EngramError as problem:
         return tuple(found), problem
+    except OSError as problem:
+        unread = EngramError(
+            f"{path} cannot be read ({problem.strerror})", hint="may you read it? Is it a file?"
+        )
+        return tuple(found), unread
     return tuple(found), None
 
 

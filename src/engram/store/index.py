@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engram.core import EngramError
-from engram.store import deletions
+from engram.store import deletions, elsewhere
 from engram.store.contents import Contents, People, contents
 from engram.store.folders import RECORD, TARGET, disk_errors
 from engram.store.tables import FILE, alone, is_current, opened, opened_to_read
@@ -35,12 +35,18 @@ class Row:
 
 
 def add(root: Path, folder: Path) -> None:
-    """Put one finished folder of `root` into its index; where there is none, it is made whole.
+    """Put one finished folder into the index of a store; where there is none, it is made whole.
 
-    A folder elsewhere is not indexed: `reindex` could not find it again.
+    Where a folder lies elsewhere, the store keeps its place. A store that cannot be written to
+    does not take anything from such a folder: it is whole without.
     """
     if not folder.resolve().is_relative_to(root.resolve()):
-        return
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with alone(root):
+                elsewhere.remember(root, folder)
+        except OSError:
+            return
     if not is_current(root / FILE):
         reindex(root)
         return
@@ -65,7 +71,7 @@ def reindex(root: Path) -> int:
             with alone(root):
                 # What was finished meanwhile goes in before any reader can miss it.
                 with closing(opened(part)) as base, base:
-                    late = [f for f in finished(root) if f not in seen]
+                    late = [f for f in _all(root) if f not in seen]
                     count = len(seen) + sum(_insert(base, root, folder) for folder in late)
                     for entry in deletions.whole(root)[0]:
                         deletions.note(base, entry)
@@ -84,7 +90,7 @@ def _make(part: Path, root: Path) -> set[Path]:
         base.execute("PRAGMA journal_mode = OFF")
         base.execute("PRAGMA synchronous = OFF")
         with base:
-            return {f for f in finished(root) if _insert(base, root, f, fresh=True)}
+            return {f for f in _all(root) if _insert(base, root, f, fresh=True)}
 
 
 def _clear(root: Path, part: Path) -> None:
@@ -112,13 +118,24 @@ def rows(root: Path, kind: str = "") -> list[Row]:
 
 
 def finished(root: Path) -> Iterator[Path]:
-    """Folders below `root`, at most four deep, that have a record; hidden ones are not ours."""
+    """Folders below `root`, at most four deep, that have a record; hidden ones are not ours.
+
+    A link that leads out of the store, or around in it, is not followed.
+    """
+    home = root.resolve()
     for depth in range(1, 5):
         for name in (RECORD, TARGET):
             for path in root.glob("*/" * depth + name):
-                inside = path.relative_to(root).parts
-                if not any(part.startswith(".") for part in inside):
+                inside = path.parent.relative_to(root)
+                hidden = any(part.startswith(".") for part in inside.parts)
+                if not hidden and path.parent.resolve() == home / inside:
                     yield path.parent
+
+
+def _all(root: Path) -> Iterator[Path]:
+    """What an index holds: the finished folders of a store, and those that it knows elsewhere."""
+    yield from finished(root)
+    yield from elsewhere.folders(root)
 
 
 def _insert(base: sqlite3.Connection, root: Path, folder: Path, fresh: bool = False) -> int:
@@ -168,5 +185,6 @@ def _population(base: sqlite3.Connection, people: People) -> int:
 
 
 def place_of(root: Path, folder: Path) -> str:
-    """A folder's name in the index: its way from the store."""
-    return folder.resolve().relative_to(root.resolve()).as_posix()
+    """A folder's name in the index: its way from the store; elsewhere, from the root of all."""
+    place, home = folder.resolve(), root.resolve()
+    return (place.relative_to(home) if place.is_relative_to(home) else place).as_posix()

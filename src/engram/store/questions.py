@@ -14,7 +14,9 @@ from typing import Any
 from engram.core.errors import EngramError
 from engram.core.finding import Finding
 from engram.store.contents import LETTERS, key_of
-from engram.store.index import Row, reindex
+from engram.store import running
+from engram.store.deletions import FILE as LEDGER
+from engram.store.index import Row, finished, reindex
 from engram.store.tables import FILE, is_current, opened_to_read
 
 SORTS = {
@@ -166,16 +168,29 @@ class History:
 def ready(root: Path) -> None:
     """Make sure that a store has an index that can be asked.
 
+    Nothing is written into a folder that has other things, and nothing of ours.
+
     Raises:
-        EngramError: There is no store.
+        EngramError: There is no store, or the folder is none.
     """
     if not root.is_dir():
+        what = f"{root} is a file, not a store" if root.exists() else f"there is no store at {root}"
+        raise EngramError(what, hint="name one with --store, or make a run first: engram demo")
+    if is_current(root / FILE):
+        return
+    if not is_store(root):
         raise EngramError(
-            f"there is no store at {root}",
-            hint="name one with --store, or make a run first: engram demo",
+            f"{root} does not look like a store: it has other things, and no run",
+            hint="name the store with --store, or in ENGRAM_RUNS; by default it is ./runs",
         )
-    if not is_current(root / FILE):
-        reindex(root)
+    reindex(root)
+
+
+def is_store(root: Path) -> bool:
+    """Whether a folder is empty, or holds something that Engram keeps in a store."""
+    ours = (FILE, LEDGER, "signals")
+    things = next(root.iterdir(), None) is None or any((root / name).exists() for name in ours)
+    return things or any(running.works(root)) or any(finished(root))
 
 
 def _base(root: Path) -> AbstractContextManager[sqlite3.Connection]:

@@ -52,11 +52,11 @@ class Job:
 def running(root: Path) -> list[Job]:
     """Jobs of a store, the liveliest first; at most `AT_MOST`."""
     held = _held()
-    found = [_job(root, work, held) for work in _works(root)]
+    found = [_job(root, work, held) for work in works(root)]
     return sorted(found, key=lambda job: (not job.alive, job.since))[:AT_MOST]
 
 
-def _works(root: Path) -> list[Path]:
+def works(root: Path) -> list[Path]:
     """Folders of work whose result is not there yet."""
     if not root.is_dir():
         return []

@@ -8,6 +8,7 @@ the record's place in it.
 """
 
 import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,7 +153,17 @@ def is_current(path: Path) -> bool:
 
 
 def broken(path: Path, problem: Exception) -> EngramError:
-    """The error that an index cannot be read."""
+    """The error that an index cannot be read, or not be made."""
+    if not path.parent.is_dir():
+        return EngramError(
+            f"there is no store at {path.parent} any more",
+            hint="was it moved, deleted, or is its disk away? Name another with --store",
+        )
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        return EngramError(
+            f"the store {path.parent} has no index, and may not be written to",
+            hint="`engram reindex`, by somebody who may write there, makes the index once",
+        )
     return EngramError(
         f"the index {path} cannot be opened ({problem})",
         hint="`engram reindex` makes it again from the run folders",

@@ -1,10 +1,11 @@
 """The application: which address shows which page."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -20,6 +21,8 @@ from engram.web.theme import CHOICES, COOKIE
 
 LONGEST = 4096
 """Characters of an address that is answered."""
+HERE = re.compile(r"/(?![/\\])[^\\\x00-\x20]*")
+"""An address of these pages: a browser reads `//x` and `/\\x` as one of another host."""
 Page = Callable[[Path, Any], tuple[str, dict[str, Any]]]
 PAGES: dict[str, Page] = {
     "/": pages.home,
@@ -68,12 +71,30 @@ async def _show(root: Path, page: Page, request: Request) -> Response:
 
 
 def _made(root: Path, page: Page, request: Request) -> Response:
-    template, values = page(root, request)
-    return HTMLResponse(render(template, request, **values))
+    with _told():
+        template, values = page(root, request)
+        return HTMLResponse(render(template, request, **values))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn a file that may not be read, or that went while it was, into what a page can say."""
+    try:
+        yield
+    except OSError as problem:
+        raise EngramError(
+            f"{problem.filename or 'the store'} cannot be read ({problem.strerror})",
+            hint="may you read the store, and is its disk still there? Then load this page again",
+        ) from None
 
 
 async def _file(root: Path, name: str, folder: str) -> Response:
-    return await run_in_threadpool(files.stored, root, folder, name)
+    return await run_in_threadpool(_stored, root, folder, name)
+
+
+def _stored(root: Path, folder: str, name: str) -> Response:
+    with _told():
+        return files.stored(root, folder, name)
 
 
 async def _static(name: str) -> Response:
@@ -83,9 +104,7 @@ async def _static(name: str) -> Response:
 async def _theme(request: Request) -> Response:
     """Remember light or dark in a cookie, for browsers without scripts."""
     wanted, back = request.query_params.get("to", ""), request.query_params.get("back", "/")
-    target = urlsplit(back)
-    here = not target.scheme and not target.netloc and back.startswith("/") and "\\" not in back
-    answer = RedirectResponse(back if here else "/", status_code=303)
+    answer = RedirectResponse(back if HERE.fullmatch(back) else "/", status_code=303)
     if wanted in CHOICES:
         answer.set_cookie(COOKIE, wanted, max_age=365 * 86400, samesite="strict")
     return answer

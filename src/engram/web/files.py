@@ -41,8 +41,8 @@ def stored(root: Path, folder: str, name: str) -> Response:
     """
     if name not in SERVED or questions.item(root, folder) is None:
         raise HTTPException(404)
-    place = (root / folder / name).resolve()
-    if not place.is_relative_to(root.resolve()) or not place.is_file():
+    place = root.resolve() / folder / name
+    if place.resolve() != place or not place.is_file():  # no link is followed
         raise HTTPException(404)
     if place.stat().st_size > LARGEST:
         raise HTTPException(413, f"This page has more than {LARGEST:,} bytes.")
