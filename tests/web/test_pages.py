@@ -183,7 +183,7 @@ def test_a_records_history(client, shelf, some):
     assert "its id was deliberately not kept" in said
     assert "case 7" not in said  # who asked stands in the ledger alone
     assert "forgotten" in said
-    assert "No folder here knows this record" in client.get("/record?id=nobody").text
+    assert "No folder here knows such a record" in client.get("/record?id=nobody").text
 
 
 def test_the_deletion_ledger_says_whether_it_holds(own):

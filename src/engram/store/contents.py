@@ -48,6 +48,26 @@ class People:
 
 
 @dataclass(frozen=True)
+class Roles:
+    """What a target did with each record, and whose it is.
+
+    Attributes:
+        people: The records.
+        letters: One of `LETTERS` a record.
+        owners: One key a record; empty where nobody is named.
+    """
+
+    people: People
+    letters: bytes
+    owners: tuple[bytes, ...] = ()
+
+    @property
+    def digest(self) -> bytes:
+        """Names who owns what: the same before and after somebody was forgotten."""
+        return sha256(b"".join(self.owners)).digest()
+
+
+@dataclass(frozen=True)
 class Exposure:
     """How exposed an audit found each record."""
 
@@ -69,14 +89,19 @@ class Contents:
     target: tuple[Any, ...] | None = None
     edges: tuple[tuple[str, ...], ...] = ()
     subjects: tuple[str, ...] = ()
-    ledger: tuple[People, bytes] | None = None
+    ledger: Roles | None = None
     exposure: Exposure | None = None
 
 
-def key_of(name: str) -> bytes:
-    """The key of a record by its id, or by the pseudonym that a ledger of ours gives it."""
-    hidden = name if is_pseudonym(name) else pseudonym(name, "id")
+def key_of(name: str, what: str = "id") -> bytes:
+    """The key of a record's id or of an owner, or of the pseudonym that a ledger gives it."""
+    hidden = name if is_pseudonym(name) else pseudonym(name, what)
     return bytes.fromhex(hidden.removeprefix(_FORGOTTEN))
+
+
+def hidden_name(key: bytes) -> str:
+    """The pseudonym that has this key."""
+    return f"{_FORGOTTEN}{key.hex()}"
 
 
 def is_pseudonym(name: str) -> bool:
@@ -102,7 +127,7 @@ def _of_target(folder: Path, record: Mapping[str, Any]) -> Contents:
     lineage = _mapping(record.get("lineage"))
     fingerprint = text(record["fingerprint"])
     known = _ledger(folder)
-    roles = known[1].decode() if known else ""
+    roles = known.letters.decode() if known else ""
     counts = [roles.lower().count(letter) for letter in LETTERS.values()]
     planted = sum(letter.isupper() for letter in roles)
     return Contents(
@@ -174,18 +199,22 @@ def _subjects(record: Mapping[str, Any]) -> Iterator[Any]:
         yield _mapping(_mapping(row).get("target")).get("fingerprint", "")
 
 
-def _ledger(folder: Path) -> tuple[People, bytes] | None:
+def _ledger(folder: Path) -> Roles | None:
     """The records of a target with a letter for each one's role."""
-    table = _parquet(folder / LEDGER, ("id", "role", "canary"))
+    asked = ("id", "role", "canary")
+    table = _parquet(folder / LEDGER, (*asked, "owner")) or _parquet(folder / LEDGER, asked)
     if table is None:
         return None
-    people = _people(table["id"])
+    people, named = _people(table["id"]), table.get("owner", [])
     roles = [
         letter.upper() if planted else letter
         for role, planted in zip(table["role"], table["canary"], strict=True)
         for letter in [LETTERS.get(role, "?")]
     ]
-    return people, "".join(roles[row] for row in people.order).encode()
+    letters = "".join(roles[row] for row in people.order).encode()
+    known = len(named) > 0 and all(isinstance(owner, str) for owner in named)
+    owners = tuple(key_of(named[row], "owner") for row in people.order) if known else ()
+    return Roles(people, letters, owners)
 
 
 def _exposure(folder: Path, record: Mapping[str, Any]) -> Exposure | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engram.core import EngramError
 from engram.store import deletions, elsewhere
-from engram.store.contents import Contents, People, contents
+from engram.store.contents import Contents, People, Roles, contents
 from engram.store.folders import RECORD, TARGET, disk_errors
 from engram.store.tables import FILE, alone, is_current, opened, opened_to_read
 
@@ -163,12 +163,27 @@ def _rows(base: sqlite3.Connection, table: str, width: int, rows: list[tuple]) -
 
 def _records(base: sqlite3.Connection, place: str, found: Contents) -> None:
     if found.ledger is not None:
-        people, roles = found.ledger
-        _rows(base, "memberships", 3, [(place, _population(base, people), roles)])
+        roles = found.ledger
+        number = _population(base, roles.people)
+        _rows(base, "memberships", 3, [(place, number, roles.letters)])
+        _owners(base, number, roles)
     if found.exposure is not None:
         seen = found.exposure
         row = (_population(base, seen.people), seen.attack, seen.outsiders, seen.sides, seen.above)
         _rows(base, "exposures", 6, [(place, *row)])
+
+
+def _owners(base: sqlite3.Connection, population: int, roles: Roles) -> None:
+    """Whose the records of a population are, unless that is written down already."""
+    if not roles.owners:
+        return
+    row = (population, roles.digest)
+    if base.execute("INSERT OR IGNORE INTO ownerships VALUES (?,?)", row).rowcount:
+        owned = zip(roles.owners, roles.people.each(), strict=True)
+        base.executemany(
+            "INSERT OR IGNORE INTO owned VALUES (?,?,?,?)",
+            ((owner, population, place, key) for owner, (key, place) in owned),
+        )
 
 
 def _population(base: sqlite3.Connection, people: People) -> int:

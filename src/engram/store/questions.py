@@ -5,7 +5,7 @@ Every question opens the index for reading alone, so nothing here can change a s
 
 import sqlite3
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from engram.core.errors import EngramError
 from engram.core.finding import Finding
-from engram.store.contents import LETTERS, key_of
+from engram.store.contents import LETTERS, hidden_name, key_of
 from engram.store import running
 from engram.store.deletions import FILE as LEDGER
 from engram.store.index import Row, finished, reindex
@@ -161,6 +161,31 @@ class History:
     """All that a store knows of one record."""
 
     memberships: tuple[Membership, ...]
+    exposures: tuple[Exposed, ...]
+    deletions: tuple[Deletion, ...]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a target did with the records of one owner: how many have each role."""
+
+    item: Item
+    roles: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """All that a store knows of the records of one owner.
+
+    Attributes:
+        records: Pseudonyms of the records.
+        shares: Targets that know any of them, newest first.
+        exposures: The most exposed of the records in each audit, newest first.
+        deletions: Entries of the deletion ledger that name any of them.
+    """
+
+    records: tuple[str, ...]
+    shares: tuple[Share, ...]
     exposures: tuple[Exposed, ...]
     deletions: tuple[Deletion, ...]
 
@@ -332,6 +357,19 @@ def targets_of(root: Path, prints: Sequence[str]) -> dict[str, Item]:
     return found
 
 
+def audited(root: Path, prints: Sequence[str]) -> dict[str, Item]:
+    """For each fingerprint of a target the newest audit of it."""
+    asked = list(dict.fromkeys(print_ for print_ in prints if print_))
+    with _base(root) as base:
+        found = _items(
+            base,
+            f"r.kind = 'audit' AND r.fingerprint IN ({','.join('?' * len(asked))}) "
+            "ORDER BY r.created, r.folder DESC",
+            asked,
+        )
+    return {one.fingerprint: one for one in found}
+
+
 def kin(root: Path, fingerprint: str, at_most: int = 60) -> tuple[tuple[Edge, ...], bool]:
     """The steps that lead to a target and on from it, nearest first, and whether that is all.
 
@@ -407,12 +445,64 @@ def history(root: Path, name: str, at_most: int = 500) -> History:
         asked = _deletions(base, "number IN (SELECT number FROM deleted WHERE key = ?)", (key,))
     return History(
         tuple(_membership(bytes(letter).decode(), Item(*row)) for letter, *row in members),
-        tuple(
-            Exposed(Item(*row), attack, bytes(side) == b"m", struct.unpack("<f", above)[0], n)
-            for attack, n, side, above, *row in exposures
-        ),
+        tuple(_exposed(row) for row in exposures),
         asked,
     )
+
+
+def owner(root: Path, name: str, at_most: int = 500) -> Owner:
+    """All that the store knows of one owner's records, by the owner's name or pseudonym."""
+    mine = (key_of(name, "owner"),)
+    joined = "m.population = o.population JOIN runs r ON r.folder = m.folder WHERE o.owner = ?"
+    with _base(root) as base:
+        keys = base.execute(
+            f"SELECT DISTINCT key FROM owned WHERE owner = ? LIMIT {at_most}", mine
+        ).fetchall()
+        members = base.execute(
+            f"SELECT lower(substr(m.roles, o.place + 1, 1)), count(*), {_ITEM}, '' FROM owned o "
+            f"JOIN memberships m ON {joined} GROUP BY r.folder, 1 "
+            "ORDER BY r.created DESC, r.folder LIMIT ?",
+            (*mine, 4 * at_most),
+        ).fetchall()
+        exposures = base.execute(
+            "SELECT m.attack, m.outsiders, substr(m.sides, o.place + 1, 1), "
+            f"substr(m.above, 4 * o.place + 1, 4), {_ITEM}, '' FROM owned o "
+            f"JOIN exposures m ON {joined} ORDER BY r.created DESC, r.folder LIMIT ?",
+            (*mine, 40 * at_most),
+        ).fetchall()
+        where = (
+            "number IN (SELECT d.number FROM owned o JOIN deleted d ON d.key = o.key "
+            "WHERE o.owner = ?)"
+        )
+        asked = _deletions(base, where, mine)
+    return Owner(tuple(hidden_name(key) for (key,) in keys), _shares(members),
+                 _surest(_exposed(row) for row in exposures), asked)  # fmt: skip
+
+
+def _shares(rows: Iterable[tuple[Any, ...]]) -> tuple[Share, ...]:
+    found: dict[str, tuple[Item, dict[str, int]]] = {}
+    for letter, count, *row in rows:
+        item = Item(*row)
+        letter = letter.decode() if isinstance(letter, bytes) else letter
+        role = _ROLES.get(letter.lower(), "unknown")
+        known = found.setdefault(item.folder, (item, {}))[1]
+        known[role] = known.get(role, 0) + count
+    return tuple(Share(item, roles) for item, roles in found.values())
+
+
+def _surest(rows: Iterable[Exposed]) -> tuple[Exposed, ...]:
+    """Of each audit the record that stands above the most outsiders."""
+    found: dict[str, Exposed] = {}
+    for one in rows:
+        known = found.get(one.item.folder)
+        if known is None or one.above < known.above:
+            found[one.item.folder] = one
+    return tuple(found.values())
+
+
+def _exposed(row: Sequence[Any]) -> Exposed:
+    attack, n, side, above, *rest = row
+    return Exposed(Item(*rest), attack, bytes(side) == b"m", struct.unpack("<f", above)[0], n)
 
 
 def _membership(letter: str, found: Item) -> Membership:

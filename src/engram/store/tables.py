@@ -1,8 +1,8 @@
 """The tables of the index, and how its file is opened.
 
-Records are known by the pseudonyms of their ids alone (`core.pseudonyms`): a forgotten
-record's id must not outlive in the index the folders that still name it, and a record is found by
-the same key before and after it was forgotten. All folders that know the same records share one
+Records and owners are known by pseudonyms alone (`core.pseudonyms`): a forgotten record's id must
+not outlive in the index the folders that still name it, and a record is found by the same key
+before and after it was forgotten, and so is an owner. All folders that know the same records share one
 population, the sorted list of their keys; what a folder says of each is one letter or number at
 the record's place in it.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from engram.core.errors import EngramError
 
 FILE = "index.sqlite"
-VERSION = 3
+VERSION = 4
 """Of the tables; an index of another version is made again."""
 
 TABLES = """
@@ -49,6 +49,13 @@ CREATE TABLE IF NOT EXISTS populations (
 );
 CREATE TABLE IF NOT EXISTS members (
     key BLOB, population INTEGER, place INTEGER, PRIMARY KEY (key, population)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ownerships (
+    population INTEGER, digest BLOB, PRIMARY KEY (population, digest)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owned (
+    owner BLOB, population INTEGER, place INTEGER, key BLOB,
+    PRIMARY KEY (owner, population, place)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS memberships (
     folder TEXT REFERENCES runs(folder) ON DELETE CASCADE, population INTEGER, roles BLOB

@@ -1,7 +1,8 @@
-"""A record's history: what each target did with it, and how exposed each audit found it."""
+"""The history of a record, or of all records of one owner: where they are, and how exposed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from engram.core.pseudonyms import pseudonym
 from engram.report import charts
 from engram.store import questions
 from engram.store.contents import is_pseudonym
-from engram.store.questions import Exposed, History
+from engram.store.questions import Deletion, Exposed, History, Item, Owner
 from engram.web.templates import plain
 
 LONGEST = 1000
@@ -26,24 +27,78 @@ TONES = {"trained": "leak", "held-out": "fine", "validation": "doubt", "forgotte
 _Z = 1.959963984540054
 
 
+@dataclass(frozen=True)
+class Place:
+    """One target, and what it has to do with a record or with an owner.
+
+    Attributes:
+        item: The target.
+        roles: How many of the records have each role there.
+        planted: Whether the record was planted.
+        exposed: What its newest audit found; of an owner's records the most exposed.
+        deletion: The entry of the deletion ledger by which it forgot them, or by which a target
+            that was made from it did.
+    """
+
+    item: Item
+    roles: Mapping[str, int]
+    planted: bool
+    exposed: Exposed | None
+    deletion: Deletion | None
+
+
 def record(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
-    """Look for a record, and show what is known of it."""
+    """Look for a record or an owner, and show what is known of it."""
     asked = request.query_params.get("id", "").strip()[:LONGEST]
     values: dict[str, Any] = {"title": "Records", "here": "/record", "asked": asked}
     if not asked:
         return "record.html.j2", {**values, "history": None}
-    found = questions.history(root, asked)
+    found, owner = questions.history(root, asked), questions.owner(root, asked)
+    places = _places(found) or _shared(owner)
+    of_owner = bool(owner.records) and not found.memberships
+    deletions, exposures = found.deletions, found.exposures
+    if of_owner:
+        deletions, exposures = owner.deletions, owner.exposures
+    prints = [p for one in deletions for p in (one.before, one.after)]
     hidden = is_pseudonym(asked)
     return "record.html.j2", {
-        **values, "title": f"Record {plain(asked, 60)}", "history": found, "hidden": hidden,
-        "pseudonym": asked if hidden else pseudonym(asked, "id"), "words": WORDS, "tones": TONES,
-        "figure": _figure(found.exposures), "known": _known(root, found), "at": finding_of,
+        **values, "title": f"{'Owner' if of_owner else 'Record'} {plain(asked, 60)}",
+        "history": found, "owner": owner if of_owner else None, "hidden": hidden,
+        "pseudonym": asked if hidden else pseudonym(asked, "owner" if of_owner else "id"),
+        "words": WORDS, "tones": TONES, "places": places, "sums": _sums(places),
+        "deletions": deletions, "exposures": exposures, "figure": _figure(exposures),
+        "known": questions.targets_of(root, prints), "at": finding_of,
     }  # fmt: skip
 
 
-def _known(root: Path, found: History) -> dict[str, Any]:
-    prints = [p for one in found.deletions for p in (one.before, one.after)]
-    return dict(questions.targets_of(root, prints))
+def _places(found: History) -> list[Place]:
+    return [
+        Place(one.item, {one.role: 1}, one.planted, *_more(one.item, {one.role}, found))
+        for one in found.memberships
+    ]
+
+
+def _shared(found: Owner) -> list[Place]:
+    return [
+        Place(one.item, one.roles, False, *_more(one.item, set(one.roles), found))
+        for one in found.shares
+    ]
+
+
+def _more(
+    item: Item, roles: set[str], found: History | Owner
+) -> tuple[Exposed | None, Deletion | None]:
+    """The newest audit of a target, and the entry that its records were forgotten by."""
+    mine = item.fingerprint
+    exposed = (one for one in found.exposures if one.item.fingerprint == mine)
+    gone = (one for one in found.deletions if mine == one.after or
+            (mine == one.before and "trained" in roles))  # fmt: skip
+    return next(exposed, None), next(gone, None)
+
+
+def _sums(places: Sequence[Place]) -> dict[str, int]:
+    """In how many targets there is a record of each role."""
+    return {role: sum(role in one.roles for one in places) for role in WORDS}
 
 
 def _figure(exposures: Sequence[Exposed]) -> Markup:

@@ -119,7 +119,8 @@ def _records(folder: Path, asked: Mapping[str, str]) -> dict[str, Any] | None:
         ledger = Ledger.load(folder)
     except EngramError as problem:
         return {"problem": problem, "role": role}
-    rows = list(zip(ledger.ids, ledger.roles, ledger.canaries, strict=True))
+    owners = ledger.owners or ("",) * len(ledger)
+    rows = list(zip(ledger.ids, ledger.roles, ledger.canaries, owners, strict=True))
     kept = [row for row in rows if role in ("all", row[1])]
     pages = max(1, -(-len(kept) // RECORDS))
     page = max(1, min(whole(asked.get("page", ""), 1), pages))
