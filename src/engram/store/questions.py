@@ -21,7 +21,7 @@ from engram.store.tables import FILE, is_current, opened_to_read
 
 SORTS = {
     "created": "r.created", "kind": "r.kind", "method": "r.method", "target": "r.target",
-    "level": "r.level", "value": "r.value", "family": "t.family",
+    "level": "r.level", "value": "r.value", "family": "t.family", "trained": "t.trained",
 }  # fmt: skip
 """What a list may be sorted by, and where that stands."""
 _ROLES = {letter: role for role, letter in LETTERS.items()}
@@ -46,6 +46,8 @@ class Item(Row):
     high: float | None
     n: int | None
     family: str = ""
+    trained: int = 0
+    """Records that a target was trained on, in a list of targets."""
 
     @property
     def finding(self) -> Finding | None:
@@ -233,7 +235,7 @@ def listed(root: Path, wanted: Wanted) -> Listed:
         pages = max(1, -(-total // wanted.size))
         page = min(max(wanted.page, 1), pages)
         found = base.execute(
-            f"SELECT {_ITEM}, coalesce(t.family, '') {where} "
+            f"SELECT {_ITEM}, coalesce(t.family, ''), coalesce(t.trained, 0) {where} "
             f"ORDER BY {order} IS NULL OR {order} = '', {order} {way}, r.created DESC, r.folder "
             "LIMIT ? OFFSET ?",
             (*values, wanted.size, wanted.size * (page - 1)),

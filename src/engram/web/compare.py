@@ -24,6 +24,8 @@ USEFUL = (
     ("accuracy", "outsiders", "errors on records never seen: the lower, the more useful"),
 )
 """Measures of usefulness, the first that all have: name, split, and what the axis says."""
+WAYS = {"accuracy": "higher is more useful", "perplexity": "lower is more useful"}
+"""Which way of a measure is better; of all others, lower gives less away."""
 POINTS = 160
 
 
@@ -55,10 +57,10 @@ def compare(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
     wanted = request.query_params.get("attack", "")
     attack = wanted if wanted in attacks else _headline(sides, attacks)
     return "compare.html.j2", {
-        "title": "Compare", "here": "/runs", "sides": sides, "problems": problems, "asked": asked,
+        "cautions": _cautions(sides), "ways": WAYS, "title": "Compare", "here": "/runs", "sides": sides, "problems": problems, "asked": asked,
         "attacks": attacks, "attack": attack, "roc": _roc(sides, attack),
         "areas": _areas(sides, attack), "prices": _prices(sides, attack),
-        "table": _table(sides, attacks), "shaded": _resolved(sides) < 1000,
+        "table": _table(sides, attacks, not _cautions(sides)), "shaded": _resolved(sides) < 1000,
     }  # fmt: skip
 
 
@@ -81,10 +83,25 @@ def _sides(root: Path, asked: Sequence[str]) -> tuple[list[Side], list[tuple[str
     ], problems
 
 
+def _cautions(sides: Sequence[Side]) -> list[str]:
+    """What makes a difference between these audits say less than it seems to."""
+    found = []
+    data = dict.fromkeys(plain(side.doc.setup.data.partition(":")[0], 40) for side in sides)
+    if len(data) > 1:
+        found.append(
+            f"They were asked about different records ({', '.join(data)}): a difference may come "
+            "from the records, and not from the models."
+        )
+    words = [side.doc.target.facts.get("vocabulary") for side in sides]
+    if len({repr(one) for one in words if one is not None}) > 1:
+        found.append("Their vocabularies differ, so their perplexities count different tokens.")
+    return found
+
+
 def _told_apart(names: Sequence[str], docs: Sequence[AuditDocument]) -> list[str]:
-    """The names, with the run's id where two are the same."""
+    """The names; the run's id where two are the same, for in a figure both would be cut alike."""
     return [
-        plain(name, 60) if names.count(name) == 1 else f"{plain(name, 40)} ({plain(doc.id, 24)})"
+        plain(name, 60) if names.count(name) == 1 else plain(doc.id, 60)
         for name, doc in zip(names, docs, strict=True)
     ]
 
@@ -208,19 +225,19 @@ def _leak(side: Side, attack: str, name: str) -> Finding:
     return known.get(name) or Finding.missing(name, "not measured")
 
 
-def _table(sides: Sequence[Side], attacks: Sequence[str]) -> dict[str, Any]:
-    """Everything that is known of all sides: a row a question, a column a side."""
+def _table(sides: Sequence[Side], attacks: Sequence[str], fair: bool) -> dict[str, Any]:
+    """What is known of all sides: a row a question, a column a side; the best where it is fair."""
     rows: list[tuple[str, str, list[Finding | None]]] = []
     for name, split, _ in USEFUL:
         cells = [_measured(side, name, split) for side in sides]
         if any(cells):
             rows.append((name, f"on {split}", cells))
     for attack in attacks:
-        for name in ("AUC", "TPR@1%FPR"):
+        for name in ("AUC", "TPR@1%FPR", "TPR@5%FPR"):
             cells = [_leak(side, attack, name) for side in sides]
             if any(cell.value is not None for cell in cells):
                 rows.append((wording.name_of(name), attack, list(cells)))
-    return {"rows": rows[:40], "best": [_best(cells) for _, _, cells in rows[:40]]}
+    return {"rows": rows[:40], "best": [_best(cells) if fair else None for _, _, cells in rows[:40]]}
 
 
 def _measured(side: Side, name: str, split: str) -> Finding | None:

@@ -46,7 +46,7 @@ def target(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
         "seconds": record.get("seconds"),
         "guarantee": _mapping(lineage.get("guarantee")), "audits": audits,
         "figure": _figure(audits), "tree": family(root, item.fingerprint),
-        "traces": _traces(root / folder / TRACE),
+        "place": root / folder, "traces": _traces(root / folder / TRACE),
         "deletions": asked, "known": questions.targets_of(root, others),
         "records": _records(root / folder, request.query_params),
         "findings": questions.findings(root, audits[0].folder) if audits else (),
@@ -68,9 +68,9 @@ def _figure(audits: Sequence[Item]) -> Markup:
     """The headline numbers of a target's audits under one another."""
     found = [(one, f) for one in audits if one.kind == "audit" and (f := one.finding)]
     found = [(one, f) for one, f in found if f.value is not None and "auc" in f.name.lower()][:12]
-    if not found:
+    if len(found) < 2:  # the table says as much
         return Markup("")
-    rows = [(plain(one.id, 28), finding, 0) for one, finding in found]
+    rows = [(plain(one.id, 28), f, 0 if one.level == "leak" else 1) for one, f in found]
     domain = charts.auc_domain([finding for _, finding, _ in rows])
     return charts.interval_rows("AUC of the headline attack", rows, domain, 0.5, unit="AUC")
 

@@ -1,13 +1,13 @@
 """What each page shows: a function from a store and a request to a template and its values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engram.report import charts
 from engram.store import deletions as ledger
 from engram.store import questions, running
-from engram.store.questions import Listed, Wanted
+from engram.store.questions import Item, Listed, Wanted
 from engram.web.compare import compare
 from engram.web.history import record
 from engram.web.jobs import jobs
@@ -28,7 +28,7 @@ RUN_COLUMNS = (
 )  # fmt: skip
 TARGET_COLUMNS = (
     ("target", "Target", False), ("method", "Made by", False), ("family", "Family", False),
-    ("created", "Made", True),
+    ("trained", "Trained on", True), ("", "Newest audit", False), ("created", "Made", True),
 )  # fmt: skip
 SIZES = (25, 50, 100)
 ENTRIES = 50
@@ -40,10 +40,12 @@ def home(root: Path, request: Any) -> Shown:
     entries, problem = ledger.whole(root)
     newest = questions.listed(root, Wanted(size=8))
     made = questions.listed(root, Wanted(targets=True, size=8))
+    audits = _audits(root, made)
     return "home.html.j2", {
         "title": "Overview", "here": "/", "counts": questions.counts(root), "root": str(root),
         "newest": newest.items, "made": made.items, "jobs": running.running(root),
-        "entries": len(entries), "problem": problem, "domain": _domain(newest),
+        "entries": len(entries), "problem": problem, "domain": _domain(newest.items),
+        "audits": audits, "audit_domain": _domain(list(audits.values())),
     }  # fmt: skip
 
 
@@ -61,6 +63,7 @@ def _list(root: Path, asked: Mapping[str, str], of_targets: bool) -> Shown:
     wanted = wanted_of(asked, of_targets)
     found = questions.listed(root, wanted)
     base = "/targets" if of_targets else "/runs"
+    audits = _audits(root, found) if of_targets else {}
     kept = {
         "q": wanted.text, "kind": wanted.kind, "method": wanted.method, "level": wanted.level,
         "size": "" if wanted.size == SIZES[1] else wanted.size,
@@ -72,7 +75,8 @@ def _list(root: Path, asked: Mapping[str, str], of_targets: bool) -> Shown:
             _column(base, kept, wanted, *column)
             for column in (TARGET_COLUMNS if of_targets else RUN_COLUMNS)
         ],
-        "choices": _choices(root, of_targets), "domain": _domain(found),
+        "choices": _choices(root, of_targets), "audits": audits,
+        "domain": _domain(list(audits.values()) if of_targets else found.items),
         "sizes": SIZES, "pages": _pages(base, kept, wanted, found),
     }  # fmt: skip
 
@@ -94,10 +98,17 @@ def wanted_of(asked: Mapping[str, str], of_targets: bool) -> Wanted:
     )
 
 
+def _audits(root: Path, found: Listed) -> dict[str, Item]:
+    """The newest audit of each target of a list, by its fingerprint."""
+    return questions.audited(root, [one.fingerprint for one in found.items])
+
+
 def _column(
     base: str, kept: Mapping[str, Any], wanted: Wanted, name: str, label: str, down_first: bool
 ) -> dict[str, str]:
-    """A column's head: where it leads, and how the list is sorted by it now."""
+    """A column's head: where it leads, and how the list is sorted by it now; "" cannot be."""
+    if not name:
+        return {"label": label, "state": "", "name": "", "href": ""}
     now = wanted.sort == name
     down = not wanted.down if now else down_first
     state = ("descending" if wanted.down else "ascending") if now else "none"
@@ -128,10 +139,10 @@ def _pages(
     ]  # fmt: skip
 
 
-def _domain(found: Listed) -> tuple[float, float]:
-    """One scale for the small charts of a list."""
-    shown = [f for one in found.items if (f := one.finding) and "auc" in f.name.lower()]
-    return charts.auc_domain(shown)
+def _domain(items: Sequence[Item]) -> tuple[float, float] | None:
+    """One scale for the small charts of a list; None where there are none."""
+    shown = [f for one in items if (f := one.finding) and "auc" in f.name.lower()]
+    return charts.auc_domain(shown) if shown else None
 
 
 def deletions(root: Path, request: Any) -> Shown:

@@ -81,7 +81,7 @@ def environment() -> Environment:
     made.filters = {**made.filters, "plain": plain, "bdi": isolated, "path": path, "when": when}
     made.globals = {
         **made.globals, "query": query, "navigation": NAVIGATION, "version": __version__,
-        "limits": Limits(), "interval_chart": charts.auc_interval,
+        "limits": Limits(), "interval_chart": charts.auc_interval, "interval_axis": charts.auc_axis,
     }  # fmt: skip
     return made
 
