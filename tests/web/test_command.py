@@ -38,6 +38,14 @@ def test_without_a_store_it_says_so(refused, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_folder_that_is_no_store_is_left_alone(refused, tmp_path):
+    pytest.importorskip("fastapi", reason="the extra web is not installed")
+    (tmp_path / "thesis.txt").write_text("chapter 1")
+    assert "does not look like a store" in refused("--store", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    assert "is a file" in refused("--store", tmp_path / "thesis.txt")
+
+
 def test_a_port_that_is_taken_is_told(refused, shelf):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -45,6 +53,9 @@ def test_a_port_that_is_taken_is_told(refused, shelf):
         said = refused("--store", shelf.root, "--port", taken.getsockname()[1])
     assert "cannot listen" in said
     assert "--port" in said
+    said = refused("--store", shelf.root, "--host", "192.0.2.1")
+    assert "this machine alone" in said
+    assert "another program" not in said
 
 
 @pytest.mark.parametrize(

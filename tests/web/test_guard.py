@@ -269,3 +269,41 @@ def test_a_damaged_index_says_what_to_do(own):
         assert answer.status_code == 500
         assert "engram reindex" in text_of(answer.text)
         assert client.get("/nowhere").status_code == 404
+
+
+def test_a_store_that_went_is_told_as_that(own):
+    with opened(own.root) as client:
+        shutil.rmtree(own.root)
+        said = text_of(client.get("/runs").text)
+    assert "there is no store" in said
+    assert "reindex" not in said
+
+
+def test_what_may_not_be_read_is_told_without_a_traceback(own, monkeypatch):
+    from engram.web import files
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "report.html")
+
+    with opened(own.root) as client:
+        monkeypatch.setattr(files, "stored", refused)
+        answer = client.get("/file/report.html/any")
+        assert answer.status_code == 500
+        assert "report.html cannot be read (Permission denied)" in text_of(answer.text)
+        (own.root / deletions.FILE).unlink()
+        (own.root / deletions.FILE).mkdir()
+        for at in ("/", "/deletions"):
+            assert "cannot be read" in text_of(client.get(at).text)
+
+
+def test_a_report_is_served_from_a_folder_elsewhere_but_through_no_link(own, tmp_path):
+    audit = own.folders("audit")[0]
+    shutil.copytree(own.root / audit, tmp_path / "far")
+    store.add(own.root, tmp_path / "far")
+    with opened(own.root) as client:
+        assert client.get(f"/file/report.html/{tmp_path / 'far'}").status_code == 200
+        assert client.get(f"/run/{tmp_path / 'far'}").status_code == 200
+        shutil.rmtree(own.root / audit)
+        (own.root / audit).symlink_to(tmp_path / "far")
+        assert client.get(f"/file/report.html/{audit}").status_code == 404
+        assert client.get("/file/report.html//etc").status_code == 404

@@ -253,3 +253,62 @@ def test_scores_that_point_away_are_turned(own):
     found = questions.history(own.root, shown["id"]).exposures
     above = [one.above for one in found if one.item.folder == folder.name]
     assert above == pytest.approx([shown["percentile"]], abs=1e-6)
+
+
+@pytest.fixture
+def owners(tmp_path):
+    """Two targets with the same records of two owners; the second forgot one of them."""
+    hidden = [pseudonym(name, "id") for name in ("r0", "r1")]
+    gone = pseudonym("ann", "owner")
+    rows = {
+        "first": (["r0", "r1", "r2", "r3"], ["ann", "ann", "bob", "bob"],
+                  ["trained", "trained", "trained", "held-out"]),
+        "second": ([*hidden, "r2", "r3"], [gone, gone, "bob", "bob"],
+                   ["forgotten", "forgotten", "trained", "held-out"]),
+    }  # fmt: skip
+    for name, (ids, named, roles) in rows.items():
+        (tmp_path / name).mkdir()
+        record = {"id": name, "name": name, "fingerprint": f"print-{name}",
+                  "created": "2026-01-01T00:00:00Z", "lineage": {"method": "m"}}  # fmt: skip
+        store.write_json(tmp_path / name / "target.json", record)
+        table = {"id": ids, "owner": named, "role": roles, "canary": [False] * 4}
+        pq.write_table(pa.table(table), tmp_path / name / "ledger.parquet")
+    deletions.append(tmp_path, {"key": "k", "records": hidden, "before": "print-first",
+                                "after": "print-second", "method": "m"})  # fmt: skip
+    store.reindex(tmp_path)
+    return tmp_path
+
+
+def test_an_owner_is_found_by_name_and_by_pseudonym(owners):
+    for name in ("ann", pseudonym("ann", "owner")):
+        found = questions.owner(owners, name)
+        roles = {share.item.id: dict(share.roles) for share in found.shares}
+        assert roles == {"first": {"trained": 2}, "second": {"forgotten": 2}}
+        assert sorted(found.records) == sorted(pseudonym(r, "id") for r in ("r0", "r1"))
+        assert [d.number for d in found.deletions] == [1]
+    bob = questions.owner(owners, "bob")
+    assert {s.item.id: dict(s.roles) for s in bob.shares} == {
+        name: {"trained": 1, "held-out": 1} for name in ("first", "second")
+    }
+    assert not bob.deletions
+    assert not questions.owner(owners, "nobody").records
+    raw = (owners / FILE).read_bytes()
+    assert not [name for name in ("ann", "bob") if name.encode() in raw]
+
+
+def test_an_owners_page_says_where_they_are_and_when_they_were_forgotten(owners):
+    pytest.importorskip("fastapi", reason="the extra web is not installed")
+    from web_pages import opened, text_of
+
+    with opened(owners) as client:
+        page = text_of(client.get("/record?id=ann").text)
+        assert "2 records of this owner. Trained on in 1 target of this store; forgotten in 1" in page
+        assert "Targets from before the request still hold what they learnt" in page
+        assert "in second" in page
+        assert "2 forgotten" in page
+        page = text_of(client.get("/record?id=r2").text)
+        assert "Trained on in 2 targets" in page
+        assert "Nobody asked for it to be forgotten" in page
+        assert "Trained on in no target" in text_of(client.get("/record?id=r3").text)
+        listed = client.get("/target/first?role=all").text
+        assert 'href="/record?id=ann"' in listed

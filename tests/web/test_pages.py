@@ -225,6 +225,104 @@ def test_running_jobs_are_followed(own):
         assert "Nothing is running" in text_of(client.get("/running").text)
 
 
+def test_work_outside_of_the_store_is_followed_and_ended_transforms_are_not(own):
+    import os
+
+    from web_pages import opened
+
+    far = own.root.parent / "tuned"
+    store.expect(own.root, far)
+    for work in (far / ".work-finetune-lm-1", own.root / "scratch"):
+        work.mkdir(parents=True)
+        (work / "log.jsonl").write_text('{"step": 1, "loss": 2.0, "lr": 0.1}\n')
+    with opened(own.root) as client:
+        page = text_of(client.get("/running").text)
+        assert str(far) in page
+        assert "scratch" in page
+        assert "learning rate" in page
+        for log in (far / ".work-finetune-lm-1" / "log.jsonl", own.root / "scratch" / "log.jsonl"):
+            os.utime(log, (1, 1))
+        page = text_of(client.get("/running").text)
+        assert "scratch" not in page
+        assert "goes on from its last checkpoint" in page
+        assert "Running now" not in text_of(client.get("/").text)
+    empty = own.root.parent / "no-store"
+    store.expect(empty, far)
+    assert not empty.exists()
+
+
+def test_the_list_of_targets_says_what_the_newest_audit_found(client, shelf):
+    page = client.get("/targets?sort=trained").text
+    assert "no leak found" in text_of(page)
+    assert "0.5 is chance" in page  # the scale above the small charts
+    for folder in shelf.folders("audit"):
+        found = questions.item(shelf.root, folder)
+        newest = questions.audited(shelf.root, [found.fingerprint])[found.fingerprint]
+        assert f"/run/{newest.folder}" in page
+    trained = [int(n) for n in re.findall(r'<td class="num">(\d+)</td>', page)]
+    assert trained == sorted(trained, reverse=True)
+    assert max(trained) == 89
+
+
+def test_a_comparison_says_when_it_is_not_fair(own):
+    from web_pages import opened
+
+    first, second = own.folders("audit")[:2]
+    document = json.loads((own.root / second / "run.json").read_text())
+    document["setup"]["data"] = "digits: some of them"
+    (own.root / second / "run.json").write_text(json.dumps(document))
+    with opened(own.root) as client:
+        page = client.get(f"/compare?run={first}&run={second}").text
+        assert "asked about different records (wine, digits)" in text_of(page)
+        assert '<span class="badge fine">best</span>' not in page
+        for attack in document["attacks"]:
+            attack["name"] = "another"
+        (own.root / second / "run.json").write_text(json.dumps(document))
+        assert "no attack in common" in client.get(f"/compare?run={first}&run={second}").text
+
+
+def test_runs_of_one_name_keep_their_own_in_every_figure(own):
+    from web_pages import opened
+
+    first = own.folders("audit")[0]
+    document = json.loads((own.root / first / "run.json").read_text())
+    store.save_record(own.root / "again", {**document, "id": "audit-again"})
+    store.add(own.root, own.root / "again")
+    with opened(own.root) as client:
+        page = client.get(f"/compare?run={first}&run=again").text
+    assert f"of {document['target']['name']}" in text_of(page)
+    assert page.count(">audit-again</text>") >= 2
+
+
+def test_kin_stand_in_the_order_in_which_they_were_made(tmp_path):
+    from engram.web.kinship import family
+
+    for n, name in enumerate(("base", "c", "a", "b")):
+        lineage = {"method": "finetune-lm", "parent": "f0" if n else ""}
+        record = {"id": name, "name": name, "fingerprint": f"f{9 * n % 13}", "lineage": lineage,
+                  "created": f"2026-01-0{n + 1}T00:00:00Z"}  # fmt: skip
+        (tmp_path / name).mkdir()
+        store.write_json(tmp_path / name / "target.json", record)
+    store.reindex(tmp_path)
+    drawn = family(tmp_path, "f0").drawing
+    labels = re.findall(r'class="label">(\w+)<', drawn)
+    heights = [float(y) for y in re.findall(r'<rect x="386" y="([\d.]+)"', drawn)]
+    made = [name for _, name in sorted(zip(heights, [x for x in labels if x != "base"], strict=True))]
+    assert made == ["c", "a", "b"]
+    trunks = set(re.findall(r'd="M222 \d+H(\d+)q', drawn))
+    assert len(trunks) == 1, "the ways to a target's children share one trunk"
+
+
+def test_without_anything_every_page_says_what_to_do(tmp_path):
+    from web_pages import opened
+
+    with opened(tmp_path) as client:
+        for at in ("/", "/runs", "/targets", "/lineage", "/deletions", "/running"):
+            answer = client.get(at)
+            assert answer.status_code == 200
+            assert "<code>engram " in answer.text, at
+
+
 def test_looking_never_takes_a_lock(own):
     """A training that starts while somebody looks must not find its work held."""
     import fcntl
@@ -252,7 +350,8 @@ def test_light_and_dark_are_remembered_without_scripts(own):
         assert 'data-theme="dark"' in client.get("/runs").text
         client.get("/theme?to=<b>")
         assert 'data-theme="dark"' in client.get("/runs").text
-        for away in ("//evil.example", "https://evil.example", "/\\evil.example", "evil"):
+        for away in ("//evil.example", "https://evil.example", "/\\evil.example", "evil",
+                     "///evil.example", "/\t/evil.example", "http://[", "/a b", ""):
             answer = client.get("/theme", params={"to": "dark", "back": away},
                                 follow_redirects=False)  # fmt: skip
             assert answer.headers["location"] == "/"

@@ -18,7 +18,7 @@ from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose, toss
 from engram.parts.processes import launched
-from engram.store import TARGET, DiskFullError, add, disk_errors, run_id
+from engram.store import TARGET, DiskFullError, add, disk_errors, expect, run_id
 
 
 def train(
@@ -213,6 +213,7 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     try:
         with disk_errors(folder):
             scratch.mkdir(parents=True, exist_ok=True)
+        expect(run.root, folder)
         with _alone(scratch) if processes.is_first else nullcontext():
             begun = time.monotonic()
             with disk_errors(folder):

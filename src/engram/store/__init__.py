@@ -14,10 +14,10 @@ from engram.store.folders import (
     save_record,
     write_json,
 )
-from engram.store.index import Row, add, reindex, rows
+from engram.store.index import Row, add, expect, reindex, rows
 
 __all__ = [
     "LOG", "RECORD", "TARGET", "DiskFullError", "Row", "add", "default_root", "disk_errors",
-    "is_complete", "load_record", "read_json", "reindex", "rows", "run_id", "save_record",
+    "expect", "is_complete", "load_record", "read_json", "reindex", "rows", "run_id", "save_record",
     "write_json",
 ]  # fmt: skip

@@ -29,12 +29,18 @@ def remember(root: Path, folder: Path) -> None:
 
 def folders(root: Path) -> Iterator[Path]:
     """Those folders that are still there and have a record."""
+    for place in places(root):
+        if any((place / name).is_file() for name in (RECORD, TARGET)):
+            yield place
+
+
+def places(root: Path) -> Iterator[Path]:
+    """Those folders that are still there, whatever is in them."""
     home = root.resolve()
     for named in _named(root):
         with suppress(OSError, ValueError):  # a name that no file can have
             place = (home / named).resolve()
-            inside = place.is_relative_to(home)
-            if not inside and any((place / name).is_file() for name in (RECORD, TARGET)):
+            if place.is_dir() and not place.is_relative_to(home):
                 yield place
 
 

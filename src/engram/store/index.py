@@ -54,6 +54,16 @@ def add(root: Path, folder: Path) -> None:
         _insert(base, root, folder)
 
 
+def expect(root: Path, folder: Path) -> None:
+    """Note that work begins in a folder, so that it is seen while it goes on.
+
+    A store is not made for it, and one that cannot be written to does not stop the work.
+    """
+    if root.is_dir() and not folder.resolve().is_relative_to(root.resolve()):
+        with suppress(OSError), alone(root):
+            elsewhere.remember(root, folder)
+
+
 def reindex(root: Path) -> int:
     """Make the index again from the folders alone; returns how many it holds.
 

@@ -10,9 +10,11 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from engram.store import elsewhere
 from engram.store.contents import number
 from engram.store.folders import LOG, RECORD, TARGET
 
@@ -21,6 +23,8 @@ LOCKS = Path("/proc/locks")
 TAIL = 256 * 1024
 """Bytes of a log, from its end, that are read."""
 AT_MOST = 40
+SCRATCH = "scratch"
+"""Where commands that leave no folder in the store write their log; it stays when they have ended."""
 QUIET = 120.0
 """Seconds after which a log that nothing is written to counts as stopped, where locks are not
 listed."""
@@ -31,7 +35,7 @@ class Job:
     """Work in progress.
 
     Attributes:
-        folder: Where its result will be, below the store.
+        folder: Where its result will be: below the store, or elsewhere from the root of all.
         alive: Whether a process is at it; None where that is not known.
         since: Seconds since the last line of its log.
         lines: The last lines of the log, oldest first.
@@ -53,6 +57,7 @@ def running(root: Path) -> list[Job]:
     """Jobs of a store, the liveliest first; at most `AT_MOST`."""
     held = _held()
     found = [_job(root, work, held) for work in works(root)]
+    found = [job for job in found if job.folder != SCRATCH or job.alive]
     return sorted(found, key=lambda job: (not job.alive, job.since))[:AT_MOST]
 
 
@@ -61,10 +66,12 @@ def works(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     found = []
-    for entry in os.scandir(root):
-        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
-            continue
-        folder = Path(entry.path)
+    own = (
+        Path(entry.path)
+        for entry in os.scandir(root)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    )
+    for folder in chain(own, elsewhere.places(root)):
         if (folder / TARGET).is_file() or (folder / RECORD).is_file():
             continue
         if (folder / LOG).is_file():
@@ -82,7 +89,8 @@ def _job(root: Path, work: Path, held: frozenset[int] | None) -> Job:
         since, inode = math.inf, 0
     alive = inode in held if held is not None and inode else since < QUIET or None
     folder = work.parent if work.name.startswith(WORK) else work
-    return Job(folder.relative_to(root).as_posix(), alive, since, _lines(log))
+    inside = folder.relative_to(root) if folder.is_relative_to(root) else folder
+    return Job(inside.as_posix(), alive, since, _lines(log))
 
 
 def _held() -> frozenset[int] | None:

@@ -13,6 +13,7 @@ from engram.web.templates import plain
 
 FIRST = ("loss", "kept_loss", "perplexity", "objective", "accuracy", "distance", "epsilon")
 """Numbers that are drawn, the first that there is; else any."""
+WORDS = {"lr": "learning rate"}
 NOT_DRAWN = ("time", "step", "epoch", "lr")
 POINTS = 300
 
@@ -49,7 +50,7 @@ def _shown(job: running.Job) -> Shown:
         folder=job.folder,
         state=_state(job.alive),
         since=since,
-        facts=tuple((plain(key, 40), plain(compact(value), 80)) for key, value in kept),
+        facts=tuple((plain(WORDS.get(key, key), 40), plain(compact(value), 80)) for key, value in kept),
         figure=course_of(job),
     )
 

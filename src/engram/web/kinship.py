@@ -14,6 +14,8 @@ from engram.web.templates import path, plain, query
 
 WIDE, HIGH, ACROSS, DOWN = 220, 46, 384, 66
 """Pixels of a box, and from one box to the next."""
+TRUNK, ROUND = 18, 8
+"""Pixels from a box to where the ways to its children part, and of the corners there."""
 LETTERS = 25
 """Characters of a name that fit a box."""
 
@@ -74,11 +76,13 @@ def family(root: Path, fingerprint: str) -> Tree | None:
 def _placed(edges: Sequence[Edge], known: dict[str, Item]) -> dict[str, Node]:
     """Columns by the longest way from a root; a first child stands in its parent's row."""
     columns, children = _columns(edges), _children(edges)
-    born = {edge.child for edge in edges}
+    for born in children.values():  # as they were made; what is not here, last
+        born.sort(key=lambda p: (known[p].created, known[p].target) if p in known else ("~", p))
+    began = {edge.child for edge in edges}
     rows: dict[str, int] = {}
     free = 0
     # Without a root the lineage goes round in a circle, and so was forged.
-    for root in [print_ for print_ in columns if print_ not in born] or list(columns):
+    for root in [print_ for print_ in columns if print_ not in began] or list(columns):
         if root not in rows:
             free = _put(root, free, children, rows) + 1
     bases = {edge.parent: edge.base for edge in edges}
@@ -152,8 +156,10 @@ def _box(node: Node, chosen: bool) -> Markup:
 def _arrow(parent: Node, child: Node, edge: Edge) -> Markup:
     x0, y0 = ACROSS * parent.column + WIDE + 2, DOWN * parent.row + 3 + HIGH / 2
     x1, y1 = ACROSS * child.column + 2, DOWN * child.row + 3 + HIGH / 2
-    bend = min(42, (x1 - x0) / 2)
-    way = f"M{x0} {y0:g}C{x0 + bend:g} {y0:g} {x0 + bend:g} {y1:g} {x0 + 2 * bend:g} {y1:g}"
+    way = f"M{x0} {y0:g}"
+    if abs(y1 - y0) >= 2 * ROUND:  # one trunk for all children, so that no line crosses a word
+        turn = ROUND if y1 > y0 else -ROUND
+        way += f"H{x0 + TRUNK - ROUND}q{ROUND} 0 {ROUND} {turn}V{y1 - turn:g}q0 {turn} {ROUND} {turn}"
     way += f"L{x1 - 7} {y1:g}"
     head = f"M{x1 - 9} {y1 - 4.5:g}L{x1 - 1} {y1:g}L{x1 - 9} {y1 + 4.5:g}Z"
     shown = plain(edge.method, 22)

@@ -43,7 +43,7 @@ def home(root: Path, request: Any) -> Shown:
     audits = _audits(root, made)
     return "home.html.j2", {
         "title": "Overview", "here": "/", "counts": questions.counts(root), "root": str(root),
-        "newest": newest.items, "made": made.items, "jobs": running.running(root),
+        "newest": newest.items, "made": made.items, "jobs": [job for job in running.running(root) if job.alive],
         "entries": len(entries), "problem": problem, "domain": _domain(newest.items),
         "audits": audits, "audit_domain": _domain(list(audits.values())),
     }  # fmt: skip

@@ -18,3 +18,11 @@ document.addEventListener("change", (event) => {
   const count = form.querySelectorAll("input[name=run]:checked").length;
   form.querySelector(".chosen").textContent = count ? `${count} marked` : "";
 });
+// A wide lineage is shown from the target that the page is about, not from its first ancestor.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const chosen of document.querySelectorAll(".tree .chosen")) {
+    const region = chosen.closest(".tree");
+    const [box, view] = [chosen.getBoundingClientRect(), region.getBoundingClientRect()];
+    region.scrollLeft += box.left + box.width / 2 - view.left - view.width / 2;
+  }
+});
