@@ -1,6 +1,7 @@
 """One small store, made by the engine's own writers, and the application over it."""
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ def fill(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store, made once by whichever process needs it first."""
-    shared = tmp_path_factory.getbasetemp().parent / "engram-view-store"
+    """The store, made once in a session by whichever process needs it first."""
+    base = tmp_path_factory.getbasetemp()  # of this process alone, where several share the tests
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "engram-view-store"
     shared.mkdir(exist_ok=True)
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

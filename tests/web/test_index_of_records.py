@@ -271,7 +271,8 @@ def owners(tmp_path):
         record = {"id": name, "name": name, "fingerprint": f"print-{name}",
                   "created": "2026-01-01T00:00:00Z", "lineage": {"method": "m"}}  # fmt: skip
         store.write_json(tmp_path / name / "target.json", record)
-        table = {"id": ids, "owner": named, "role": roles, "canary": [False] * 4}
+        table = {"id": ids, "digest": ids, "owner": named, "role": roles,
+                 "canary": [False] * 4}  # fmt: skip
         pq.write_table(pa.table(table), tmp_path / name / "ledger.parquet")
     deletions.append(tmp_path, {"key": "k", "records": hidden, "before": "print-first",
                                 "after": "print-second", "method": "m"})  # fmt: skip
@@ -302,7 +303,9 @@ def test_an_owners_page_says_where_they_are_and_when_they_were_forgotten(owners)
 
     with opened(owners) as client:
         page = text_of(client.get("/record?id=ann").text)
-        assert "2 records of this owner. Trained on in 1 target of this store; forgotten in 1" in page
+        assert (
+            "2 records of this owner. Trained on in 1 target of this store; forgotten in 1" in page
+        )
         assert "Targets from before the request still hold what they learnt" in page
         assert "in second" in page
         assert "2 forgotten" in page

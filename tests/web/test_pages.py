@@ -273,10 +273,10 @@ def test_a_comparison_says_when_it_is_not_fair(own):
     (own.root / second / "run.json").write_text(json.dumps(document))
     with opened(own.root) as client:
         page = client.get(f"/compare?run={first}&run={second}").text
-        assert "asked about different records (wine, digits)" in text_of(page)
+        assert "asked about different records (sklearn:wine, digits)" in text_of(page)
         assert '<span class="badge fine">best</span>' not in page
         for attack in document["attacks"]:
-            attack["name"] = "another"
+            attack["name"] = document["headline"]["attack"] = "another"
         (own.root / second / "run.json").write_text(json.dumps(document))
         assert "no attack in common" in client.get(f"/compare?run={first}&run={second}").text
 
@@ -307,7 +307,9 @@ def test_kin_stand_in_the_order_in_which_they_were_made(tmp_path):
     drawn = family(tmp_path, "f0").drawing
     labels = re.findall(r'class="label">(\w+)<', drawn)
     heights = [float(y) for y in re.findall(r'<rect x="386" y="([\d.]+)"', drawn)]
-    made = [name for _, name in sorted(zip(heights, [x for x in labels if x != "base"], strict=True))]
+    made = [
+        name for _, name in sorted(zip(heights, [x for x in labels if x != "base"], strict=True))
+    ]
     assert made == ["c", "a", "b"]
     trunks = set(re.findall(r'd="M222 \d+H(\d+)q', drawn))
     assert len(trunks) == 1, "the ways to a target's children share one trunk"
@@ -350,8 +352,17 @@ def test_light_and_dark_are_remembered_without_scripts(own):
         assert 'data-theme="dark"' in client.get("/runs").text
         client.get("/theme?to=<b>")
         assert 'data-theme="dark"' in client.get("/runs").text
-        for away in ("//evil.example", "https://evil.example", "/\\evil.example", "evil",
-                     "///evil.example", "/\t/evil.example", "http://[", "/a b", ""):
+        for away in (
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "evil",
+            "///evil.example",
+            "/\t/evil.example",
+            "http://[",
+            "/a b",
+            "",
+        ):
             answer = client.get("/theme", params={"to": "dark", "back": away},
                                 follow_redirects=False)  # fmt: skip
             assert answer.headers["location"] == "/"
@@ -362,6 +373,12 @@ def test_the_style_is_the_reports_with_a_switch():
     assert ':root[data-theme="dark"]' in style()
     assert "@import" not in style()
     assert "url(" not in style()
+    # What the pages hide on paper must be no part of a figure.
+    hidden = re.search(
+        r"@media print \{\s*([^{]*)\{ display: none; \}", style().rpartition("@page")[2]
+    )
+    figures = {"bar", "cap", "dot", "line", "curve", "label", "axis", "grid", "chance"}
+    assert not figures & set(re.findall(r"\.([\w-]+)", hidden.group(1)))
     with pytest.raises(ValueError, match="no dark colours"):
         switched(":root { --ink: #000 }")
 

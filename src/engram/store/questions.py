@@ -13,8 +13,8 @@ from typing import Any
 
 from engram.core.errors import EngramError
 from engram.core.finding import Finding
-from engram.store.contents import LETTERS, hidden_name, key_of
 from engram.store import running
+from engram.store.contents import LETTERS, hidden_name, key_of
 from engram.store.deletions import FILE as LEDGER
 from engram.store.index import Row, finished, reindex
 from engram.store.tables import FILE, is_current, opened_to_read

@@ -24,7 +24,7 @@ TAIL = 256 * 1024
 """Bytes of a log, from its end, that are read."""
 AT_MOST = 40
 SCRATCH = "scratch"
-"""Where commands that leave no folder in the store write their log; it stays when they have ended."""
+"""Where commands that leave no folder in the store write their log, which outlives them."""
 QUIET = 120.0
 """Seconds after which a log that nothing is written to counts as stopped, where locks are not
 listed."""

@@ -1,8 +1,8 @@
 """The tables of the index, and how its file is opened.
 
 Records and owners are known by pseudonyms alone (`core.pseudonyms`): a forgotten record's id must
-not outlive in the index the folders that still name it, and a record is found by the same key
-before and after it was forgotten, and so is an owner. All folders that know the same records share one
+not outlive in the index the folders that still name it, and a record, and an owner, is found by the
+same key before and after it was forgotten. All folders that know the same records share one
 population, the sorted list of their keys; what a folder says of each is one letter or number at
 the record's place in it.
 """

@@ -53,14 +53,15 @@ def compare(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
     """The comparison of the runs that are named; `attack` says which curves are drawn."""
     asked = list(dict.fromkeys(request.query_params.getlist("run")))[: 4 * MOST]
     sides, problems = _sides(root, asked)
-    attacks = _shared(sides)
+    attacks, cautions = _shared(sides), _cautions(sides)
     wanted = request.query_params.get("attack", "")
     attack = wanted if wanted in attacks else _headline(sides, attacks)
     return "compare.html.j2", {
-        "cautions": _cautions(sides), "ways": WAYS, "title": "Compare", "here": "/runs", "sides": sides, "problems": problems, "asked": asked,
+        "title": "Compare", "here": "/runs", "sides": sides, "problems": problems, "asked": asked,
+        "cautions": cautions, "ways": WAYS,
         "attacks": attacks, "attack": attack, "roc": _roc(sides, attack),
         "areas": _areas(sides, attack), "prices": _prices(sides, attack),
-        "table": _table(sides, attacks, not _cautions(sides)), "shaded": _resolved(sides) < 1000,
+        "table": _table(sides, attacks, not cautions), "shaded": _resolved(sides) < 1000,
     }  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def _sides(root: Path, asked: Sequence[str]) -> tuple[list[Side], list[tuple[str
 def _cautions(sides: Sequence[Side]) -> list[str]:
     """What makes a difference between these audits say less than it seems to."""
     found = []
-    data = dict.fromkeys(plain(side.doc.setup.data.partition(":")[0], 40) for side in sides)
+    data = dict.fromkeys(plain(side.doc.setup.data.partition(": ")[0], 40) for side in sides)
     if len(data) > 1:
         found.append(
             f"They were asked about different records ({', '.join(data)}): a difference may come "
@@ -237,7 +238,10 @@ def _table(sides: Sequence[Side], attacks: Sequence[str], fair: bool) -> dict[st
             cells = [_leak(side, attack, name) for side in sides]
             if any(cell.value is not None for cell in cells):
                 rows.append((wording.name_of(name), attack, list(cells)))
-    return {"rows": rows[:40], "best": [_best(cells) if fair else None for _, _, cells in rows[:40]]}
+    return {
+        "rows": rows[:40],
+        "best": [_best(cells) if fair else None for _, _, cells in rows[:40]],
+    }
 
 
 def _measured(side: Side, name: str, split: str) -> Finding | None:

@@ -52,7 +52,7 @@ def record(root: Path, request: Any) -> tuple[str, dict[str, Any]]:
     asked = request.query_params.get("id", "").strip()[:LONGEST]
     values: dict[str, Any] = {"title": "Records", "here": "/record", "asked": asked}
     if not asked:
-        return "record.html.j2", {**values, "history": None}
+        return "record.html.j2", {**values, "history": None, "owner": None}
     found, owner = questions.history(root, asked), questions.owner(root, asked)
     places = _places(found) or _shared(owner)
     of_owner = bool(owner.records) and not found.memberships

@@ -50,7 +50,9 @@ def _shown(job: running.Job) -> Shown:
         folder=job.folder,
         state=_state(job.alive),
         since=since,
-        facts=tuple((plain(WORDS.get(key, key), 40), plain(compact(value), 80)) for key, value in kept),
+        facts=tuple(
+            (plain(WORDS.get(key, key), 40), plain(compact(value), 80)) for key, value in kept
+        ),
         figure=course_of(job),
     )
 

@@ -159,7 +159,9 @@ def _arrow(parent: Node, child: Node, edge: Edge) -> Markup:
     way = f"M{x0} {y0:g}"
     if abs(y1 - y0) >= 2 * ROUND:  # one trunk for all children, so that no line crosses a word
         turn = ROUND if y1 > y0 else -ROUND
-        way += f"H{x0 + TRUNK - ROUND}q{ROUND} 0 {ROUND} {turn}V{y1 - turn:g}q0 {turn} {ROUND} {turn}"
+        way += (
+            f"H{x0 + TRUNK - ROUND}q{ROUND} 0 {ROUND} {turn}V{y1 - turn:g}q0 {turn} {ROUND} {turn}"
+        )
     way += f"L{x1 - 7} {y1:g}"
     head = f"M{x1 - 9} {y1 - 4.5:g}L{x1 - 1} {y1:g}L{x1 - 9} {y1 + 4.5:g}Z"
     shown = plain(edge.method, 22)

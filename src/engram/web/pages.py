@@ -41,9 +41,10 @@ def home(root: Path, request: Any) -> Shown:
     newest = questions.listed(root, Wanted(size=8))
     made = questions.listed(root, Wanted(targets=True, size=8))
     audits = _audits(root, made)
+    jobs_alive = [job for job in running.running(root) if job.alive]
     return "home.html.j2", {
         "title": "Overview", "here": "/", "counts": questions.counts(root), "root": str(root),
-        "newest": newest.items, "made": made.items, "jobs": [job for job in running.running(root) if job.alive],
+        "newest": newest.items, "made": made.items, "jobs": jobs_alive,
         "entries": len(entries), "problem": problem, "domain": _domain(newest.items),
         "audits": audits, "audit_domain": _domain(list(audits.values())),
     }  # fmt: skip
