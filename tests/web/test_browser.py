@@ -254,3 +254,63 @@ def test_without_scripts_it_works_too(browser, address, shelf):
     assert page.url.endswith("kind=story&level=&method=&size=50&sort=created&way=down")
     assert page.locator("html").get_attribute("data-theme") == "dark"
     context.close()
+
+
+def test_a_page_that_cannot_be_renewed_says_so(browser, address):
+    context = browser.new_context(base_url=address)
+    page = context.new_page()
+    page.goto("/runs")
+    page.wait_for_load_state()
+    said = page.get_by_role("alert")
+    assert not said.is_visible()
+    page.route("**/runs?**", lambda route: route.abort())
+    page.get_by_label("Kind").select_option("audit")
+    sync_api.expect(said).to_contain_text("does not answer")
+    page.unroute("**/runs?**")
+    page.get_by_label("Kind").select_option("story")
+    page.wait_for_url("**kind=story**")
+    sync_api.expect(said).to_be_hidden()
+    context.close()
+
+
+def test_long_names_break_no_page(browser, shelf, tmp_path):
+    """A name without a blank, as long as one may be, in every place where names stand."""
+    from engram import store
+
+    name, root = "x" * 290, tmp_path / "runs"
+    shutil.copytree(shelf.root, root)
+    audits = [p for p in sorted(root.iterdir()) if p.name.startswith("audit")]
+    for path in (*audits, *(p for p in root.iterdir() if (p / "target.json").is_file())):
+        file = path / ("run.json" if path in audits else "target.json")
+        record = json.loads(file.read_text())
+        if path in audits:
+            record["target"]["name"] = record["setup"]["data"] = name
+            record["exposed"][0]["id"] = record["exposed"][0]["owner"] = name
+        else:
+            record["name"] = name
+            record["lineage"]["method"] = record["lineage"]["data"] = name
+        file.write_text(json.dumps(record))
+    store.reindex(root)
+    from web_pages import opened
+
+    chosen = "&".join(f"run={path.name}" for path in audits[:3])
+    target = next(p.name for p in root.iterdir() if p.name.startswith("retrain"))
+    pages = ["/", "/runs", "/targets", "/lineage", f"/run/{audits[0].name}", f"/target/{target}",
+             f"/compare?{chosen}", f"/record?id={name}", "/deletions"]  # fmt: skip
+    context = browser.new_context(viewport={"width": 380, "height": 800})
+    page = context.new_page()
+    with opened(root) as client:
+
+        def answer(route):
+            found = client.get(route.request.url.removeprefix("http://127.0.0.1:8765"))
+            route.fulfill(status=found.status_code, body=found.content,
+                          headers={"content-type": found.headers["content-type"]})  # fmt: skip
+
+        page.route("**/*", answer)
+        for at in pages:
+            page.goto(f"http://127.0.0.1:8765{at}")
+            for width in (380, 1240):
+                page.set_viewport_size({"width": width, "height": 800})
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, f"{at} is {wide} pixels wide"
+    context.close()

@@ -131,7 +131,16 @@ def test_links_out_of_the_store_are_not_followed(own, tmp_path):
 
 
 def test_a_very_long_address_is_refused(client):
-    assert client.get("/runs", params={"q": "a" * 5000}).status_code == 414
+    answer = client.get("/runs", params={"q": "a" * 5000})
+    assert answer.status_code == 414
+    assert "The address is too long" in text_of(answer.text)
+    assert "Not found" not in text_of(answer.text)
+
+
+def test_every_wrong_page_has_a_remedy(client):
+    for at in ("/nowhere", "/run/none", "/target/none", "/file/report.html/none", "/static/none"):
+        said = text_of(client.get(at).text)
+        assert "engram reindex" in said, at
 
 
 @pytest.fixture(scope="module")

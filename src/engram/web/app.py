@@ -23,6 +23,12 @@ LONGEST = 4096
 """Characters of an address that is answered."""
 HERE = re.compile(r"/(?![/\\])[^\\\x00-\x20]*")
 """An address of these pages: a browser reads `//x` and `/\\x` as one of another host."""
+WRONG = {
+    404: ("Not found", "Was it deleted, or moved? `engram reindex` brings the lists up to date."),
+    413: ("Too large to be shown", "Open the file itself, in the folder of the run."),
+    414: ("The address is too long", "Look for less text, or compare fewer runs at once."),
+}
+"""Title and remedy of a page that is not what was asked for."""
 Page = Callable[[Path, Any], tuple[str, dict[str, Any]]]
 PAGES: dict[str, Page] = {
     "/": pages.home,
@@ -114,8 +120,9 @@ async def _wrong(request: Request, problem: Exception) -> Response:
     status = getattr(problem, "status_code", 500)
     detail = str(getattr(problem, "detail", ""))
     fact = "There is no such page." if status == 404 and detail == "Not Found" else detail
+    title, hint = WRONG.get(status, ("This cannot be shown", "Is the address right?"))
     return HTMLResponse(
-        render("wrong.html.j2", request, title="Not found", fact=fact, hint="", here=""), status
+        render("wrong.html.j2", request, title=title, fact=fact, hint=hint, here=""), status
     )
 
 

@@ -26,3 +26,14 @@ document.addEventListener("DOMContentLoaded", () => {
     region.scrollLeft += box.left + box.width / 2 - view.left - view.width / 2;
   }
 });
+// What a page could not renew must not look as if it were new.
+const lost = (text) => {
+  const place = document.getElementById("lost");
+  place.textContent = text;
+  place.hidden = !text;
+};
+document.addEventListener("htmx:sendError", () =>
+  lost("engram view does not answer, so what stands here is old. Was it ended? Start it again, then load this page again."));
+document.addEventListener("htmx:responseError", () =>
+  lost("This could not be answered, so what stands here is old. Load this page again: it says why."));
+document.addEventListener("htmx:afterSwap", () => lost(""));
