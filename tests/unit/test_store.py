@@ -142,3 +142,18 @@ def test_a_damaged_index_says_how_to_mend_it(tmp_path):
     assert "reindex" in caught.value.hint
     store.save_record(tmp_path / "a", record("a"))
     assert store.reindex(tmp_path) == 1
+
+
+def test_a_reader_does_not_wait_for_a_suspended_writer_for_ever(tmp_path, monkeypatch):
+    from engram.store import tables
+
+    store.save_record(tmp_path / "a", record("a"))
+    store.reindex(tmp_path)
+    monkeypatch.setattr(tables, "WAIT", 0.05)
+    with (
+        tables.alone(tmp_path),
+        pytest.raises(EngramError, match="held by another process"),
+        tables.opened_to_read(tmp_path / index.FILE),
+    ):
+        pass
+    assert [row.id for row in store.rows(tmp_path)] == ["a"]

@@ -130,3 +130,17 @@ def test_for_other_machines_it_prints_a_token_that_opens_once(shelf):
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert token not in out + err
+
+
+def test_the_token_is_not_spent_on_the_browser_of_this_machine(shelf, monkeypatch, capsys):
+    pytest.importorskip("uvicorn", reason="the extra web is not installed")
+    from engram.cli import view
+
+    opened = []
+    monkeypatch.setattr(view.webbrowser, "open", opened.append)
+    monkeypatch.setattr(view, "_serve", lambda *_: None)
+    store = ["--store", str(shelf.root), "--port", "0"]
+    assert view.view([*store, "--host", "0.0.0.0"]) == 0
+    assert not opened
+    assert view.view(store) == 0
+    assert opened == re.findall(r"http://127\S+", capsys.readouterr().out)

@@ -30,7 +30,7 @@ class ViewOptions(Common):
     host: str = "127.0.0.1"
     """Address to listen at. Any but this machine's own asks every browser for a token, once."""
     browser: bool = True
-    """Open the page in the browser."""
+    """Open the page in the browser; not where a token is needed, which opens once."""
 
 
 def view(args: list[str]) -> int:
@@ -57,7 +57,7 @@ def view(args: list[str]) -> int:
             print("the address opens once, in one browser; anyone on the network who reads it "
                   "first can use it")  # fmt: skip
         print("Ctrl-C ends it", flush=True)
-        if options.browser:
+        if options.browser and not door.token:
             with suppress(webbrowser.Error):
                 webbrowser.open(address)
         _serve(create_app(options.root, door), listener)

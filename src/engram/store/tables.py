@@ -10,6 +10,7 @@ the record's place in it.
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 from engram.core.errors import EngramError
 
 FILE = "index.sqlite"
+WAIT = 20.0
+"""Seconds that a reader waits for a writer."""
 VERSION = 4
 """Of the tables; an index of another version is made again."""
 
@@ -143,8 +146,24 @@ def _unchanged(root: Path) -> Iterator[None]:
         yield
         return
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        last = time.monotonic() + WAIT
+        while not _shared(lock.fileno()):
+            if time.monotonic() > last:
+                raise EngramError(
+                    f"the index of {root} is held by another process for {WAIT:.0f} seconds",
+                    hint="is an `engram` of that store suspended? Let it end, then ask again",
+                )
+            time.sleep(0.01)
         yield
+
+
+def _shared(lock: int) -> bool:
+    """Whether the lock could be had beside other readers."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_current(path: Path) -> bool:

@@ -73,6 +73,8 @@ class Door:
     names: tuple[str, ...] = ()
     _pass: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     _used: bool = field(default=False, repr=False)
+    name: str = field(default_factory=lambda: f"{COOKIE}_{secrets.token_hex(4)}", repr=False)
+    """Of its cookie: a browser keeps those of all ports of a machine together."""
 
     def knows(self, asked: str) -> bool:
         """Whether a Host header names this server."""
@@ -97,7 +99,7 @@ class Door:
     @property
     def cookie(self) -> str:
         """What a browser keeps in the token's place; no script reads it, no other site uses it."""
-        kept = f"{COOKIE}={self._pass}"
+        kept = f"{self.name}={self._pass}"
         return f"{kept}; Path=/; Max-Age={LASTS}; HttpOnly; SameSite=Strict"
 
 
@@ -137,7 +139,7 @@ class Guard:
             return 421, "This server does not answer under that name.", {}
         if scope["method"] not in _METHODS:
             return 405, "Nothing here can be changed.", {"allow": ", ".join(_METHODS)}
-        if self.door.admits(_cookie(headers.get(b"cookie", ""))):
+        if self.door.admits(_cookie(headers.get(b"cookie", ""), self.door.name)):
             return 0, "", {}
         shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["method"] == "GET" and self.door.accepts(shown):
@@ -150,9 +152,9 @@ class Guard:
         )
 
 
-def _cookie(header: str) -> str:
+def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return found.value if found else ""
