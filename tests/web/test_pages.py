@@ -315,6 +315,29 @@ def test_kin_stand_in_the_order_in_which_they_were_made(tmp_path):
     assert len(trunks) == 1, "the ways to a target's children share one trunk"
 
 
+def test_shadow_models_are_listed_only_when_asked_for(tmp_path):
+    from web_pages import opened
+
+    from engram.web.kinship import family
+
+    for n, (name, data) in enumerate((("base", "a"), ("tuned", "b"), ("shade", "shadow"))):
+        lineage = {"method": "finetune-lm", "data": data, "parent": "f0" if n else ""}
+        record = {"id": name, "name": name, "fingerprint": f"f{n}", "lineage": lineage}
+        (tmp_path / name).mkdir()
+        store.write_json(tmp_path / name / "target.json", record)
+    store.reindex(tmp_path)
+    with opened(tmp_path) as client:
+        assert links(client.get("/targets").text, "/target/") == ["/target/base", "/target/tuned"]
+        page = client.get("/targets?shadows=1").text
+        assert len(links(page, "/target/")) == 3
+        assert "1 shadow model too" in text_of(page)
+        assert all("shadows=1" in at for at in links(page, "/targets?"))
+        assert ">shade<" not in client.get("/lineage").text
+        assert "/target/base" in client.get("/target/shade").text  # its own page has it
+    assert len(family(tmp_path, "f0").steps) == 1
+    assert [n for _, n in questions.trees(tmp_path)] == [1]
+
+
 def test_without_anything_every_page_says_what_to_do(tmp_path):
     from web_pages import opened
 

@@ -24,6 +24,11 @@ SORTS = {
     "level": "r.level", "value": "r.value", "family": "t.family", "trained": "t.trained",
 }  # fmt: skip
 """What a list may be sorted by, and where that stands."""
+SHADOW = "shadow"
+"""What the data of models is called that an audit trained to compare with."""
+_NO_SHADOW = (
+    "NOT EXISTS (SELECT 1 FROM targets s WHERE s.folder = edges.folder AND s.data = 'shadow')"
+)
 _ROLES = {letter: role for role, letter in LETTERS.items()}
 _ITEM = (
     "r.folder, r.id, r.kind, r.method, r.created, r.target, r.fingerprint, r.headline, r.level, "
@@ -69,6 +74,7 @@ class Wanted:
         down: From the largest to the smallest.
         page: From 1.
         size: Rows of a page.
+        shadows: Whether the models that audits trained to compare with are listed too.
     """
 
     targets: bool = False
@@ -80,6 +86,7 @@ class Wanted:
     down: bool = True
     page: int = 1
     size: int = 50
+    shadows: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,6 +258,9 @@ def _conditions(wanted: Wanted) -> tuple[str, list[str]]:
         if value:
             conditions.append(f"{column} = ?")
             values.append(value)
+    if wanted.targets and not wanted.shadows:
+        conditions.append("coalesce(t.data, '') <> ?")
+        values.append(SHADOW)
     if wanted.text:
         like = "%" + wanted.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
         columns = ("r.id", "r.target", "r.folder", "r.headline", "r.fingerprint")
@@ -277,13 +287,20 @@ def choices(root: Path, targets: bool) -> dict[str, list[tuple[str, int]]]:
 def counts(root: Path) -> dict[str, int]:
     """How many of each thing the store holds."""
     asked = {
-        "targets": "SELECT count(*) FROM runs WHERE kind = 'target'",
+        "targets": f"SELECT count(*) FROM targets WHERE data <> '{SHADOW}'",
         "runs": "SELECT count(*) FROM runs WHERE kind <> 'target'",
         "records": "SELECT count(DISTINCT key) FROM members",
         "deletions": "SELECT count(*) FROM deletions",
     }
     with _base(root) as base:
         return {name: base.execute(sql).fetchone()[0] for name, sql in asked.items()}
+
+
+def shadows(root: Path) -> int:
+    """How many models the store has that audits trained to compare with."""
+    with _base(root) as base:
+        asked = "SELECT count(*) FROM targets WHERE data = ?"
+        return base.execute(asked, (SHADOW,)).fetchone()[0]
 
 
 def _items(base: sqlite3.Connection, where: str, values: Sequence[Any]) -> tuple[Item, ...]:
@@ -403,7 +420,7 @@ def _walk(base: sqlite3.Connection, start: str, side: str, at_most: int) -> list
 def _edges(base: sqlite3.Connection, side: str, fingerprint: str, at_most: int) -> list[Edge]:
     rows = base.execute(
         f"SELECT DISTINCT child, parent, method, kind, base FROM edges WHERE {side} = ? "
-        "ORDER BY child, parent, method LIMIT ?",
+        f"AND {_NO_SHADOW if side == 'parent' else '1'} ORDER BY child, parent, method LIMIT ?",
         (fingerprint, at_most),
     )
     return [Edge(*row) for row in rows]
@@ -413,8 +430,9 @@ def trees(root: Path, at_most: int = 100) -> tuple[tuple[Item, int], ...]:
     """Targets that others came from and that came from none here, with their children's number."""
     with _base(root) as base:
         found = base.execute(
-            "SELECT parent, count(DISTINCT child) FROM edges WHERE parent <> '' AND parent NOT IN "
-            "(SELECT child FROM edges WHERE parent <> '') GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            "SELECT parent, count(DISTINCT child) FROM edges WHERE parent <> '' "
+            f"AND {_NO_SHADOW} AND parent NOT IN (SELECT child FROM edges WHERE parent <> '') "
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
             (at_most,),
         ).fetchall()
     there = targets_of(root, [parent for parent, _ in found])

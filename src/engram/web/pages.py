@@ -68,6 +68,7 @@ def _list(root: Path, asked: Mapping[str, str], of_targets: bool) -> Shown:
     kept = {
         "q": wanted.text, "kind": wanted.kind, "method": wanted.method, "level": wanted.level,
         "size": "" if wanted.size == SIZES[1] else wanted.size,
+        "shadows": "1" if wanted.shadows else "",
     }  # fmt: skip
     return "list.html.j2", {
         "title": "Targets" if of_targets else "Runs",
@@ -77,6 +78,7 @@ def _list(root: Path, asked: Mapping[str, str], of_targets: bool) -> Shown:
             for column in (TARGET_COLUMNS if of_targets else RUN_COLUMNS)
         ],
         "choices": _choices(root, of_targets), "audits": audits,
+        "shadows": questions.shadows(root) if of_targets else 0,
         "domain": _domain(list(audits.values()) if of_targets else found.items),
         "sizes": SIZES, "pages": _pages(base, kept, wanted, found),
     }  # fmt: skip
@@ -96,6 +98,7 @@ def wanted_of(asked: Mapping[str, str], of_targets: bool) -> Wanted:
         down=asked.get("way", "down") != "up",
         page=whole(asked.get("page", ""), 1),
         size=size if size in SIZES else SIZES[1],
+        shadows=of_targets and asked.get("shadows", "") == "1",
     )
 
 
