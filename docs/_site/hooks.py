@@ -21,6 +21,7 @@ import evidence_pages  # noqa: E402
 import method_pages  # noqa: E402
 import project_pages  # noqa: E402
 import questions  # noqa: E402
+import reference_pages  # noqa: E402
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -47,6 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {
         **method_pages.pages(questions.questions()),
         **evidence_pages.pages(root / "studies"),
+        **reference_pages.pages(),
         **drawings.drawings(root / "studies"),
         **project_pages.pages(root, Path(config.docs_dir)),
     }

@@ -12,7 +12,7 @@ from html import escape
 from questions import Question, related
 
 from engram import catalog
-from engram.explained import ClaimRow, Explained, explained, packages, paragraphs
+from engram.explained import ClaimRow, Explained, Field, explained, packages, paragraphs
 
 TITLES = {
     "transforms": ("Transforms", "Split -> Split: records are made, changed, hidden or protected."),
@@ -103,13 +103,18 @@ def _text(text: str) -> list[str]:
 
 
 def _fields(method: Explained) -> str:
-    if not method.fields:
+    return fields_of(method.fields)
+
+
+def fields_of(fields: Sequence[Field], prefix: str = "field-") -> str:
+    """Fields with type, default and meaning, as a list; `prefix` begins their anchors."""
+    if not fields:
         return "None: there is nothing to set."
     rows = "".join(
-        f'<dt id="field-{field.name}"><code>{field.name}</code> '
+        f'<dt id="{prefix}{field.name}"><code>{field.name}</code> '
         f"<span>{escape(field.type, quote=False)}, {_default(field.default)}</span></dt>"
         f"<dd>{inline(field.help)}</dd>"
-        for field in method.fields
+        for field in fields
     )
     return f'<dl class="fields">{rows}</dl>'
 
