@@ -5,7 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from method_pages import badge, claims, inline
+from method_pages import badge, claims, html_table, inline
 
 from engram.engine.study import Place, Study, evidence, load, places, study_page
 from engram.engine.study.figures import captions
@@ -83,22 +83,24 @@ def _summary(known: Known) -> str:
     total = counts(j for _, _, found in known for j in shown(found)[2])
     number = sum(total.values())
     boxes = "\n".join(f'<div class="count"><b>{n}</b> {badge(v)}</div>' for v, n in total.items())
-    lines = [
-        "| study | evidence | " + " | ".join(VERDICTS) + " |",
-        "| --- | --- |" + " ---: |" * len(VERDICTS),
-    ]
+    head = "".join(f"<th>{label}</th>" for label in ("study", "evidence", *VERDICTS))
+    lines = []
     for place, study, found in known:
-        tally = " | ".join(_tally(n) for n in counts(shown(found)[2]).values())
-        asks = inline(place.summary).replace("|", "&#124;")
-        lines.append(f"| [{study.name}](#{study.name})<br>{asks} | {_run(found)} | {tally} |")
+        tally = "\n".join(
+            f'<td data-label="{v}">{_tally(n)}</td>' for v, n in counts(shown(found)[2]).items()
+        )
+        lines.append(
+            f'<tr>\n<td><a href="#{study.name}">{study.name}</a><br>{inline(place.summary)}</td>\n'
+            f"<td>{_run(found)}</td>\n{tally}\n</tr>"
+        )
     return (
         f'<p>{number} claims in {len(known)} studies:</p>\n\n<div class="counts">{boxes}</div>\n\n'
-        + "\n".join(lines)
+        + html_table("studies", head, lines)
     )
 
 
 def _tally(count: int) -> str:
-    return f"**{count}**" if count else '<span class="none">0</span>'
+    return f"<b>{count}</b>" if count else '<span class="none">0</span>'
 
 
 def _run(found: Evidence) -> str:

@@ -103,13 +103,17 @@ def _text(text: str) -> list[str]:
 
 
 def _fields(method: Explained) -> str:
-    return fields_of(method.fields)
+    if not method.fields:
+        return "None: there is nothing to set."
+    name = method.fields[0].name
+    how = f"--{name.replace('_', '-')} VALUE"
+    if method.kind == "attacks":
+        how = f"--set {method.name}.{name}=VALUE"
+    return f"Each is an option of the command line: `{how}`.\n\n{fields_of(method.fields)}"
 
 
 def fields_of(fields: Sequence[Field], prefix: str = "field-") -> str:
-    """Fields with type, default and meaning, as a list; `prefix` begins their anchors."""
-    if not fields:
-        return "None: there is nothing to set."
+    """Names with type, default and meaning, as a list; `prefix` begins their anchors."""
     rows = "".join(
         f'<dt id="{prefix}{field.name}"><code>{field.name}</code> '
         f"<span>{escape(field.type, quote=False)}, {_default(field.default)}</span></dt>"
@@ -161,10 +165,11 @@ def claims(rows: Iterable[ClaimRow]) -> str:
             f'<tr data-verdict="{row.verdict}">\n<td>{badge(row.verdict)}</td>\n{cells}\n</tr>'
         )
     head = "".join(f"<th>{label}</th>" for label in ("verdict", *CELLS))
-    return _html_table("claims", head, lines)
+    return html_table("claims", head, lines)
 
 
-def _html_table(style: str, head: str, lines: Sequence[str]) -> str:
+def html_table(style: str, head: str, lines: Sequence[str]) -> str:
+    """A table with a class of its own, from its head's cells and its rows."""
     return (
         f'<table class="{style}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(lines)
@@ -237,4 +242,4 @@ def table(methods: Iterable[Explained], folder: str) -> str:
         told = inline(method.summary) + (f"<br>{needs[:1].upper()}{needs[1:]}." if needs else "")
         link = f'<a href="{folder}{method.kind}/{method.name}.html">{method.name}</a>'
         lines.append(f"<tr>\n<td>{link}</td>\n<td>{method.kind[:-1]}</td>\n<td>{told}</td>\n</tr>")
-    return _html_table("methods", "<th>method</th><th>kind</th><th>what it does</th>", lines)
+    return html_table("methods", "<th>method</th><th>kind</th><th>what it does</th>", lines)

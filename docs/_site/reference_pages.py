@@ -38,14 +38,13 @@ def _command_line() -> str:
     parts = [
         "---\ndescription: Every command with its options and their defaults\n---",
         "# Command line",
-        "Made from the sources of `engram COMMAND --help`, which says the same. An option of a "
-        "method (`--epochs`, say) stands on [the method's page](../methods/index.md) and is given "
-        "in the same way. Names of options are written with dashes: `batch_tokens` here is "
-        "`--batch-tokens`. One that is true or false is given as `--json` or `--no-json`. "
-        "[Settings](settings.md) tells of configuration files, environment variables and exit "
-        "codes.",
+        "Made from the sources of `engram COMMAND --help`, which says the same. The fields of a "
+        "method (`--epochs`, say) are options too; they stand on "
+        "[the method's page](../methods/index.md). One that is true or false is "
+        "given as `--json` or `--no-json`. [Settings](settings.md) tells of configuration "
+        "files, environment variables and exit codes.",
         "## Options of every command",
-        fields_of(common, "option-"),
+        fields_of([_shown(field) for field in common], "common"),
     ]
     for command, (_, what) in COMMANDS.items():
         parts += _command(command, what, {field.name for field in common})
@@ -62,8 +61,11 @@ def _command(command: str, what: str, common: set[str]) -> list[str]:
     placed = [field for field in found if "Positional" in field.type]
     words = [*(["NAME"] if command in KIND_OF else []), *(_placed(field) for field in placed)]
     usage = " ".join(["engram", command, *words, "[OPTIONS]"])
-    shown = [replace(field, type=_type(field.type)) for field in found]
-    more = (fields_of(shown, f"{command}-"),) if shown else ("Only the options of every command.",)
+    more = (
+        (fields_of([_shown(f) for f in found], command),)
+        if found
+        else ("Only the options of every command.",)
+    )
     if command in KIND_OF:
         kind = KIND_OF[command]
         more = (f"NAME is one of the [{kind}](../methods/{kind}/index.md); its fields are options "
@@ -81,10 +83,12 @@ def _placed(field: Field) -> str:
     return f"{field.name.upper().rstrip('S')}..." if several else field.name.upper()
 
 
-def _type(told: str) -> str:
-    """A type as a reader knows it: what is given by its place is marked in the usage line."""
-    inner = re.search(r"Positional\[(.+)\]$", told)
-    return inner.group(1) if inner else told
+def _shown(field: Field) -> Field:
+    """A field as it is given: an option by its flag, what is given by its place by its word."""
+    inner = re.search(r"Positional\[(.+)\]$", field.type)
+    if inner:
+        return replace(field, name=_placed(field).rstrip("."), type=inner.group(1))
+    return replace(field, name=f"--{field.name.replace('_', '-')}")
 
 
 def _data_sets() -> str:
