@@ -1,4 +1,4 @@
-/* Filters above the tables of methods and of claims. Without this script every row is shown. */
+/* Filters above the tables of methods and of claims; without them every row is shown. */
 "use strict";
 
 const VERDICTS = ["holds", "fails", "undecided", "not run"];
@@ -64,3 +64,9 @@ function filter(box, what) {
 }
 
 for (const box of document.querySelectorAll("[data-filter]")) filter(box, box.dataset.filter);
+
+/* Said to who does not see the page, or does not use a mouse. */
+document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+new MutationObserver(() => {
+  for (const wide of document.querySelectorAll(".md-typeset__scrollwrap")) wide.tabIndex = 0;
+}).observe(document.querySelector("article"), { childList: true });
