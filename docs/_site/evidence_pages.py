@@ -1,11 +1,10 @@
 """The evidence pages: every claim of every study, with its verdict, from the studies' results."""
 
-import json
 import re
 from functools import cache
 from pathlib import Path
 
-from method_pages import badge, claims, html_table, inline
+from method_pages import badge, claims, front, html_table, inline
 
 from engram.engine.study import Place, Study, evidence, load, places, study_page
 from engram.engine.study.figures import captions
@@ -51,8 +50,8 @@ def _page(place: Place, study: Study, found: Evidence) -> str:
     """A study's own README, with its verdicts in colour."""
     text = study_page(place, study, found)
     text = re.sub(r"\]\(figures/", f"](figures/{study.name}-", text)
-    head = f"---\ndescription: {json.dumps(place.summary)}\n---\n\n"
-    return head + _coloured(text.partition("-->")[2].strip() + "\n")
+    told = _coloured(text.partition("-->")[2].strip())
+    return f"{front(place.summary)}\n\n{told}\n"
 
 
 def _coloured(text: str) -> str:

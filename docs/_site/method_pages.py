@@ -55,7 +55,7 @@ def page(method: Explained, others: Sequence[Explained]) -> str:
     """One method's page; `others` are those to look at beside it."""
     kind = TITLES[method.kind][0]
     parts = [
-        f"---\ndescription: {json.dumps(method.summary)}\n---",
+        front(method.summary),
         f"# {method.name}",
         f'<p class="kind">One of the <a href="index.html">{kind.lower()}</a></p>',
         *_text(method.text),
@@ -72,6 +72,11 @@ def page(method: Explained, others: Sequence[Explained]) -> str:
         *(("## Related methods", table(others, "../")) if others else ()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def front(description: str) -> str:
+    """The front matter of a page; the theme puts the description between quotes as it is."""
+    return f"---\ndescription: {json.dumps(escape(description))}\n---"
 
 
 def inline(text: str) -> str:
@@ -196,7 +201,7 @@ def _overview(known: dict[str, list[Explained]], questions: Sequence[Question]) 
         for kind, (title, what) in TITLES.items()
     )
     parts = [
-        "---\ndescription: All methods, by what you want to do\n---",
+        front("All methods, by what you want to do"),
         "# Methods",
         f"{len(by_name)} methods, each one file. Its page here, the options of the command line "
         "and what `engram explain NAME` prints are made from that file. By kind they are:",
