@@ -2,14 +2,13 @@
 
 import re
 from functools import cache
-from html import escape
 from pathlib import Path
 
-from method_pages import badge, inline
+from method_pages import badge, claims, front, html_table, inline
 
-from engram.engine.study import Place, Study, evidence, load, ours, places, study_page
+from engram.engine.study import Place, Study, evidence, load, places, study_page
 from engram.engine.study.figures import captions
-from engram.engine.study.page import Evidence, counts, out_of_date, shown
+from engram.engine.study.page import Evidence, counts, out_of_date, shown, verdict_row
 from engram.stats.claims import ALWAYS, RULES, VERDICTS
 
 Known = tuple[tuple[Place, Study, Evidence], ...]
@@ -51,7 +50,8 @@ def _page(place: Place, study: Study, found: Evidence) -> str:
     """A study's own README, with its verdicts in colour."""
     text = study_page(place, study, found)
     text = re.sub(r"\]\(figures/", f"](figures/{study.name}-", text)
-    return _coloured(text.partition("-->")[2].strip() + "\n")
+    told = _coloured(text.partition("-->")[2].strip())
+    return f"{front(place.summary)}\n\n{told}\n"
 
 
 def _coloured(text: str) -> str:
@@ -63,12 +63,14 @@ def _coloured(text: str) -> str:
 def overview(known: Known) -> str:
     """Every claim of every study on one page."""
     parts = [
-        "---\nhide: [toc]\n---",
+        "---\nhide: [toc]\ndescription: Every claim that was tested, with its verdict\n---",
         "# Evidence",
         "Claims of papers, tested here over several seeds. A claim that fails at our scale is "
         "told like one that holds: that is a result too. Numbers are ours, measured by "
-        "`engram study NAME`; nothing on this page was typed.",
+        "`engram study NAME`; nothing on this page was typed. What the intervals are, and when a "
+        "claim holds: [intervals and verdicts](../explanations/intervals-and-verdicts.md).",
         _summary(known),
+        '<div class="filter" data-filter="claims"></div>',
         "\n\n".join(_study(place, study, found) for place, study, found in known),
         "## How verdicts are reached",
         "\n".join(f"- {rule}" for rule in RULES.values()) + f"\n\n{ALWAYS}",
@@ -78,24 +80,26 @@ def overview(known: Known) -> str:
 
 def _summary(known: Known) -> str:
     total = counts(j for _, _, found in known for j in shown(found)[2])
-    claims = sum(total.values())
+    number = sum(total.values())
     boxes = "\n".join(f'<div class="count"><b>{n}</b> {badge(v)}</div>' for v, n in total.items())
-    lines = [
-        "| study | evidence | " + " | ".join(VERDICTS) + " |",
-        "| --- | --- |" + " ---: |" * len(VERDICTS),
-    ]
+    head = "".join(f"<th>{label}</th>" for label in ("study", "evidence", *VERDICTS))
+    lines = []
     for place, study, found in known:
-        tally = " | ".join(_tally(n) for n in counts(shown(found)[2]).values())
-        asks = inline(place.summary).replace("|", "&#124;")
-        lines.append(f"| [{study.name}](#{study.name})<br>{asks} | {_run(found)} | {tally} |")
+        tally = "\n".join(
+            f'<td data-label="{v}">{_tally(n)}</td>' for v, n in counts(shown(found)[2]).items()
+        )
+        lines.append(
+            f'<tr>\n<td><a href="#{study.name}">{study.name}</a><br>{inline(place.summary)}</td>\n'
+            f"<td>{_run(found)}</td>\n{tally}\n</tr>"
+        )
     return (
-        f'<p>{claims} claims in {len(known)} studies:</p>\n\n<div class="counts">{boxes}</div>\n\n'
-        + "\n".join(lines)
+        f'<p>{number} claims in {len(known)} studies:</p>\n\n<div class="counts">{boxes}</div>\n\n'
+        + html_table("studies", head, lines)
     )
 
 
 def _tally(count: int) -> str:
-    return f"**{count}**" if count else '<span class="none">0</span>'
+    return f"<b>{count}</b>" if count else '<span class="none">0</span>'
 
 
 def _run(found: Evidence) -> str:
@@ -110,15 +114,23 @@ def _study(place: Place, study: Study, found: Evidence) -> str:
     paper = study.paper
     parts = [
         f"## {study.name} {{ #{study.name} }}",
+        _counted(found),
         f"{inline(place.summary)} [All measurements]({study.name}.md).",
         f"{paper.authors} ({paper.year}). [{inline(paper.title)}]({paper.url}). Evidence: "
         f"{_cost(found)}.",
-        _claims(place, study, found),
+        out_of_date(place, study, *shown(found)[:2]),
+        claims(verdict_row(place, study, found).claims),
     ]
     if study.tried.strip():
         tried = "\n".join(f"    {line}" for line in study.tried.strip().splitlines())
         parts.append(f'??? note "What was tried"\n\n{tried}')
     return "\n\n".join(part for part in parts if part)
+
+
+def _counted(found: Evidence) -> str:
+    """How many claims have which verdict."""
+    told = counts(judged for judged in shown(found)[2]).items()
+    return " ".join(f"{number} {badge(verdict)}" for verdict, number in told if number)
 
 
 def _cost(found: Evidence) -> str:
@@ -128,24 +140,3 @@ def _cost(found: Evidence) -> str:
     seconds = sum(seed.seconds for seed in results.seeds)
     numbers = ", ".join(str(seed.seed) for seed in results.seeds)
     return f"budget {budget}, seeds {numbers}, {seconds:,.0f} seconds"
-
-
-def _claims(place: Place, study: Study, found: Evidence) -> str:
-    budget, results, ruled = shown(found)
-    rows = [
-        "| claim | where in the paper | paper's number | ours | verdict |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for judged in ruled:
-        claim = judged.claim
-        cells = (claim.text, claim.where, claim.paper_value or "-", ours(judged))
-        told = " | ".join(map(_cell, cells))
-        rows.append(f"| {told} | {badge(judged.ruling.verdict)} |")
-    warning = out_of_date(place, study, budget, results)
-    return "\n\n".join(part for part in (warning, "\n".join(rows)) if part)
-
-
-def _cell(text: str) -> str:
-    """Plain text in a table of Markdown, every sign as it is."""
-    told = escape(" ".join(text.split()), quote=False)
-    return re.sub(r"[|*_\[\]`]", lambda sign: f"&#{ord(sign.group())};", told)

@@ -20,6 +20,8 @@ import drawings  # noqa: E402
 import evidence_pages  # noqa: E402
 import method_pages  # noqa: E402
 import project_pages  # noqa: E402
+import questions  # noqa: E402
+import reference_pages  # noqa: E402
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -44,8 +46,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages and pictures that are made."""
     root = Path(config.config_file_path).parent
     made = {
-        **method_pages.pages(),
+        **method_pages.pages(questions.questions()),
         **evidence_pages.pages(root / "studies"),
+        **reference_pages.pages(),
         **drawings.drawings(root / "studies"),
         **project_pages.pages(root, Path(config.docs_dir)),
     }
@@ -58,3 +61,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Turn links that leave the documentation to the site's own pages."""
     place = f"{project_pages.DOCS}/{page.file.src_uri}"
     return markdown if page.file.generated_by else project_pages.turned(markdown, place)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Let the site be searched when it is opened as a file: scripts can be read then, data not."""
+    index = Path(config.site_dir) / "search" / "search_index.json"
+    told = index.read_text(encoding="utf-8")
+    index.with_suffix(".js").write_text(f"var __index = {told}\n", encoding="utf-8")

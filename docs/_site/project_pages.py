@@ -12,6 +12,8 @@ MOVED = {
     "README.md": "index.md",
 }
 """Where the site has what a file of the repository links to."""
+ORDER = ("audit", "compare", "stop", "train", "answer", "delete", "protect", "scan", "run", "add")
+"""By their first word, guides stand in the order in which people need them."""
 
 
 def pages(root: Path, docs: Path) -> dict[str, str]:
@@ -23,10 +25,12 @@ def pages(root: Path, docs: Path) -> dict[str, str]:
     }
     guides = _guides(docs)
     if guides and not (docs / "how-to" / "index.md").is_file():
-        lines = "\n".join(f"- [{title}]({path.name})" for path, title in guides)
+        lines = "\n".join(f"- [{title}]({path.name}): {_aim(path)}" for path, title in guides)
         made["how-to/index.md"] = (
+            "---\ndescription: Guides for single tasks, each with commands that tests run\n---\n\n"
             "# How-to guides\n\nEach answers one question, by commands that the project's tests "
-            f"run too.\n\n{lines}\n"
+            f"run too.\n\n{lines}\n\nFor a first look begin with the "
+            "[tutorial](../tutorial.md).\n"
         )
     return made
 
@@ -38,8 +42,20 @@ def how_to_nav(docs: Path) -> list[object]:
 
 
 def _guides(docs: Path) -> list[tuple[Path, str]]:
-    paths = sorted(p for p in (docs / "how-to").glob("*.md") if p.name != "index.md")
+    paths = (p for p in (docs / "how-to").glob("*.md") if p.name != "index.md")
+    paths = sorted(paths, key=lambda path: (_rank(path.stem.partition("-")[0]), path.stem))
     return [(path, _title(path)) for path in paths]
+
+
+def _rank(verb: str) -> int:
+    return ORDER.index(verb) if verb in ORDER else len(ORDER)
+
+
+def _aim(path: Path) -> str:
+    """A guide's first paragraph, as the end of a sentence: what it is for."""
+    after = path.read_text(encoding="utf-8").partition("\n# ")[2] or path.read_text("utf-8")
+    told = " ".join(after.split("\n\n")[1].split())
+    return told[:1].lower() + told[1:]
 
 
 def _title(path: Path) -> str:

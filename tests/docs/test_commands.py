@@ -23,8 +23,7 @@ HOME = Path(__file__).resolve().parents[2]
 HOW_TO = HOME / "docs" / "how-to"
 SCRIPTS = HOW_TO / "scripts"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
-PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", HOME / "docs" / "tutorial.md",
-         *sorted(HOW_TO.glob("*.md"))]  # fmt: skip
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 SHELL, SHOWN = ("sh", "console", "bash", ""), ("text", "json")
 """Fences that hold commands, and those that show what came of them."""
@@ -62,7 +61,7 @@ def commands(page):
         if language in SHELL
         for line in text.replace("\\\n", " ").splitlines()
     ]
-    words = [line.split(" || ")[0].split(" | ")[0] for line in lines]
+    words = [re.split(r" \|\|? | > ", line)[0] for line in lines]
     found = [re.sub(r"\s+", " ", re.sub(r"\s#\s.*$", "", line)).strip() for line in words]
     return [line for line in found if line.startswith(("engram ", "make "))]
 

@@ -1,10 +1,13 @@
 """The site of documentation: built once, offline, with warnings as errors; then read as HTML."""
 
 import fcntl
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from html import unescape
 from html.parser import HTMLParser
@@ -181,6 +184,52 @@ def test_failures_are_counted_beside_successes(site, pages):
     for verdict in ("holds", "fails", "undecided", "not run"):
         count = sum(j.ruling.verdict == verdict for j in judged)
         assert re.search(rf"\b{count} . {verdict}\b", told), verdict
+
+
+def test_every_method_stands_on_the_page_of_all_and_leads_to_others(site, pages):
+    listed = pages[site / "methods" / "index.html"].links
+    told = tomllib.loads((HOME / "docs/_site/questions.toml").read_text(encoding="utf-8"))
+    asked = {name for question in told["question"] for name in question["methods"]}
+    for kind in catalog.KINDS:
+        for name in catalog.entries(kind):
+            assert f"{kind}/{name}.html" in listed, name
+            own = pages[site / "methods" / kind / f"{name}.html"]
+            assert name not in asked or "related-methods" in own.ids, name
+
+
+def test_pages_say_what_they_are_about(site, pages):
+    for kind in catalog.KINDS:
+        for name, entry in catalog.entries(kind).items():
+            text = (site / "methods" / kind / f"{name}.html").read_text(encoding="utf-8")
+            told = re.search(r'<meta name="description" content="([^"]*)"', text)
+            assert read(told[1]) == read(explained(entry).summary), name
+
+
+def test_the_index_of_the_search_can_be_read_from_a_file(site):
+    told = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    script = (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    assert json.loads(script.removeprefix("var __index = ")) == json.loads(told)
+
+
+def test_a_browser_filters_and_searches_the_site_as_files(site):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = os.environ.get("ENGRAM_CHROMIUM") or shutil.which("chromium")
+    if not chromium:
+        pytest.skip("there is no Chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((site / "evidence" / "index.html").as_uri())
+        rows = page.locator("table.claims tbody tr")
+        failing = page.locator('table.claims tr[data-verdict="fails"]').count()
+        assert 0 < failing < rows.count()
+        page.click(".filter button:text-is('fails')")
+        assert rows.locator("visible=true").count() == failing
+        assert f"{failing} of {rows.count()}" in page.locator(".filter output").inner_text()
+        page.fill("[data-md-component=search-query]", "exposure")
+        page.wait_for_selector(".md-search-result__link", timeout=20_000)
+        assert "exposure" in page.locator(".md-search-result__list").inner_text()
+        browser.close()
 
 
 def test_the_example_of_the_split_audit_prints_what_the_page_says():

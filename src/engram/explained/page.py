@@ -40,8 +40,12 @@ COMMANDS = {
 }
 ITEM = re.compile(r"(-|\*|\d\d?\.)\s+(?=\S)")
 """How an item of a list begins."""
-NEEDED = {"base": "MODEL", "population": "outside.jsonl", "prompts": "field.jsonl"}
+NEEDED = {"base": "MODEL", "population": "outside.jsonl", "prompts": "field.jsonl",
+          "folder": "FOLDER", "edges": "17-25"}  # fmt: skip
 """What a user writes for a field that has no useful default."""
+BESIDE = {"before": "earlier", "original": "earlier", "retrained": "never-saw-them",
+          "originals": "originals.parquet"}  # fmt: skip
+"""What a measure compares the target with, where it has a field for it."""
 DATA = {
     "classifier": "sklearn:digits",
     "estimator": "sklearn:breast_cancer",
@@ -165,11 +169,13 @@ def _example(entry: Entry, fields: tuple[Field, ...], constants: dict[str, Any])
     """A command line with a value for each field that has no useful default."""
     required = constants.get("requires") or ()
     asked = {
-        field.name: NEEDED.get(field.name, field.name.upper())
+        field.name: (NEEDED | BESIDE).get(field.name, field.name.upper())
         for field in fields
         if not field.default
         or field.name in required
         or (field.name == "base" and entry.kind == "recipes")
+        or (field.name == "folder" and field.default == '""')
+        or (field.name in BESIDE and entry.kind == "measures")
     }
     given = "".join(f" --{name.replace('_', '-')} {value}" for name, value in asked.items())
     made = re.split(r"\W", str(constants.get("family", "")))
