@@ -9,6 +9,10 @@ import pytest
 
 import engram
 from engram.report.palette import (
+    DASHES,
+    FIRST,
+    HUES,
+    KNOWN,
     MEMBERS,
     OUTSIDERS,
     SHEET,
@@ -16,13 +20,16 @@ from engram.report.palette import (
     contrast,
     figure_style,
     palette,
+    style,
+    styles,
 )
 
 HOME = Path(engram.__file__).parent
 STUDIES = HOME.parents[1] / "studies"
-SERIES = [f"s{n}" for n in range(7)]
+SERIES = [f"s{n}" for n in range(8)]
 TEXT, LINE = 4.5, 3.0
 """WCAG 2.1 AA: contrast of text, and of what must be seen to understand a picture."""
+BATTERY = ("loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference")
 BLIND = {
     "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
     "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
@@ -71,13 +78,36 @@ def test_lines_can_be_seen_and_their_labels_read(theme):
     assert not {s: round(c, 2) for s, c in labels.items() if c < TEXT}
 
 
-@pytest.mark.parametrize("sight", BLIND)
-def test_the_two_sides_and_the_first_series_differ_for_everybody(theme, sight):
-    """A difference of 20 in CIELAB is seen at once; later series also have dashes of their own."""
-    has, seen = palette(theme), np.array(BLIND[sight])
-    shown = {s: lab(seen @ linear(has[s])) for s in SERIES[:3]}
-    for one, other in combinations(shown, 2):
-        assert np.linalg.norm(shown[one] - shown[other]) > 20, (one, other)
+@pytest.mark.parametrize("sight", ("full", *BLIND))
+def test_the_two_sides_and_all_things_differ_for_everybody(theme, sight):
+    """A difference of 20 in CIELAB is seen at once; each hue has four kinds of line besides."""
+    has, seen = palette(theme), np.array(BLIND.get(sight, np.eye(3)))
+    shown = {s: lab(seen @ linear(has[s])) for s in SERIES}
+    for group in (SERIES[:2], SERIES[2:]):
+        for one, other in combinations(group, 2):
+            assert np.linalg.norm(shown[one] - shown[other]) > 20, (one, other)
+
+
+def test_a_thing_looks_alike_wherever_it_is_drawn(theme):
+    """By its name alone, never the colour of a side; every style has a hue in the sheet."""
+    several = (*KNOWN, "mine", "yours", "a" * 300, "\ud800", "")
+    assert {style(name) for name in several} <= set(range(FIRST, FIRST + HUES * DASHES))
+    assert len({style(name) for name in KNOWN}) == len(KNOWN)
+    assert len({style(name) % HUES for name in BATTERY}) == len(BATTERY)
+    sheet = SHEET.read_text("utf-8")
+    for number in range(FIRST, FIRST + HUES * DASHES):
+        hue = FIRST + (number - FIRST) % HUES
+        assert re.search(rf"\.s{number}\b[^{{}}]*\{{ --c: var\(--s{hue}\); \}}", sheet), number
+
+
+@pytest.mark.parametrize("n", [2, 6, 12, 30])
+def test_models_that_are_compared_share_no_hue_while_one_is_free(theme, n):
+    names = [f"model-{k}" for k in range(n)]
+    found = styles(names)
+    assert len(set(found)) == min(n, HUES * DASHES)
+    assert len({one % HUES for one in found}) == min(n, HUES)
+    assert styles(names[::-1]) == found[::-1], "their order does not matter"
+    assert styles([names[0]]) == (style(names[0]),)
 
 
 def test_sides_have_the_same_colours_everywhere(theme):

@@ -3,6 +3,7 @@
 Colours are classes, so that the page's style decides them for light, dark and paper.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,8 +26,6 @@ from engram.report.svg import (
     ticks,
 )
 
-SERIES = 7
-"""Distinct line styles; more curves than this are not drawn over one another."""
 FLOOR = 1e-3
 """The lowest rate on either axis of an ROC chart."""
 _DECADES = (0.001, 0.01, 0.1, 1.0)
@@ -41,6 +40,8 @@ class Curve:
     series: int
     rates: tuple[tuple[float, Finding], ...] = ()
     """False positive rate and the finding of the true positive rate there."""
+    main: bool = False
+    """Whether it is the one that the page is about: drawn thicker."""
 
 
 def auc_domain(findings: Sequence[Finding]) -> tuple[float, float]:
@@ -112,7 +113,7 @@ def interval_rows(
         title: what is measured, for the description.
         rows: label, finding and series of each line.
         domain: the ends of the scale; None: what the intervals need.
-        rule: a value to draw a line at, such as chance.
+        rule: what chance comes to: a line is drawn there.
         width: in pixels.
         unit: written under the scale.
     """
@@ -121,6 +122,7 @@ def interval_rows(
     parts = _grid_below(scale, bottom, rows, rule)
     if rule is not None and low <= rule <= high:
         parts.append(line(scale(rule), 0, scale(rule), bottom, "chance"))
+        parts.append(text(scale(rule), bottom + 29, "chance", text_anchor="middle", class_="tick"))
     for place_, (label, finding, series) in enumerate(rows):
         y = 40 * place_ + 28
         shown = f"{wording.value_of(finding)} {wording.interval_of(finding)}"
@@ -130,9 +132,9 @@ def interval_rows(
             text(width, y - 12, shown, text_anchor="end", class_="halo"),
             *_interval(finding, scale, y, f"s{series}"),
         ]
-    parts.append(text(width, bottom + 30, unit, text_anchor="end"))
+    parts.append(text(width, bottom + 30, unit, text_anchor="end", class_="tick"))
     desc = "; ".join(f"{label}: {finding}" for label, finding, _ in rows)
-    return chart(width, bottom + (36 if unit else 20), title, desc, *parts)
+    return chart(width, bottom + (36 if unit or rule is not None else 20), title, desc, *parts)
 
 
 def _domain(findings: Sequence[Finding]) -> tuple[float, float]:
@@ -189,7 +191,8 @@ def roc(curves: Sequence[Curve], outsiders: int, width: int = 560, height: int =
     lines = [_staircase(curve.roc, across, up) for curve in curves]
     for curve, points in reversed(list(zip(curves, lines, strict=True))):
         if len(points) > 1:
-            parts.append(path(points, f"curve s{curve.series}"))
+            thick = " main" if curve.main else ""
+            parts.append(path(points, f"curve s{curve.series}{thick}"))
         parts += _rate_bars(curve, across, up)
     parts += _curve_labels(curves, lines, Box(66, 14, width - 16, height - 54))
     desc = "; ".join(f"{c.name}: {_reading(c.roc)}" for c in curves)
@@ -234,11 +237,15 @@ def _unresolved(across: Logarithmic, up: Logarithmic, outsiders: int) -> list[Ma
     left, right = across(FLOOR), across(1 / outsiders)
     top, bottom = up(1.0), up(FLOOR)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    return [path(corners, "shade", close=True)]
+    shade = path(corners, "shade", close=True)
+    told = f"FPR below 1 in {outsiders:,}: not told from 0"
+    if right - left < 7 * len(told):
+        return [shade]
+    return [shade, text(right - 6, bottom - 8, told, text_anchor="end", class_="tick")]
 
 
 def _decade_grid(across: Logarithmic, up: Logarithmic, width: int, height: int) -> list[Markup]:
-    parts = [path([(across(r), up(r)) for r in (FLOOR, 1.0)], "chance")]
+    parts = [path([(across(r), up(r)) for r in (FLOOR, 1.0)], "chance"), _guessing(across, up)]
     for rate in _DECADES:
         shown = plain_tick(wording.percent(rate))
         parts += [
@@ -262,6 +269,14 @@ def _decade_grid(across: Logarithmic, up: Logarithmic, width: int, height: int) 
         )
     )
     return parts
+
+
+def _guessing(across: Logarithmic, up: Logarithmic) -> Markup:
+    """The diagonal's name, below it and along it."""
+    x, y = across(0.03), up(0.03) + 15
+    steep = (up(1.0) - up(FLOOR)) / (across(1.0) - across(FLOOR))
+    turn = f"rotate({math.degrees(math.atan(steep)):.1f} {x:.1f} {y:.1f})"
+    return text(x, y, "guessing", text_anchor="middle", class_="tick", transform=turn)
 
 
 def _anchor_end(rate: float) -> str:
@@ -298,8 +313,8 @@ def distributions(
     shown: Histogram, unit: str, name: str, counts: tuple[int, int], small: bool = False
 ) -> Markup:
     """Scores of members (a line) over those of outsiders (an area), each as shares of its side."""
-    width, height = (290, 170) if small else (640, 280)
-    top, bottom, left = 26, height - (22 if small else 44), 8 if small else 56
+    width, height = (290, 186) if small else (640, 280)
+    top, bottom, left = 26, height - (38 if small else 44), 8 if small else 56
     sides = [_shares(side) for side in (shown.members, shown.outsiders)]
     highest = max(max(side) for side in sides) or 1.0
     across = Linear(shown.edges[0], shown.edges[-1], left, width - 10)
@@ -342,18 +357,19 @@ def _axes(across: Linear, up: Linear, unit: str, small: bool, height: int) -> li
         anchor = "start" if across(mark) < across.start + 12 else anchor
         parts.append(line(across(mark), base, across(mark), base + 4, "axis"))
         parts.append(text(across(mark), base + 17, shown, text_anchor=anchor, class_="tick"))
+    middle = (across.start + across.end) / 2
+    scored = "score" + (f" ({unit})" if unit else "")
     if small:
-        return parts
+        return [*parts, text(middle, height - 4, scored, text_anchor="middle", class_="tick")]
     for mark in ticks(up.low, up.high, 4):
         shown = plain_tick(wording.percent(mark))
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
         parts.append(text(50, up(mark) + 4, shown, text_anchor="end", class_="tick"))
-    below = "score" + (f" ({unit})" if unit else "") + ": the higher, the more likely a member"
-    middle = (across.start + across.end) / 2
+    below = f"{scored}: the higher, the more likely a member"
     centre = (up.start + up.end) / 2
-    turn = f"rotate(-90 10 {centre:g})"
+    turn = f"rotate(-90 12 {centre:g})"
     parts.append(text(middle, height - 8, below, text_anchor="middle"))
-    parts.append(text(10, centre, "share of side", text_anchor="middle", transform=turn))
+    parts.append(text(12, centre, "share of side", text_anchor="middle", transform=turn))
     return parts
 
 
@@ -387,7 +403,7 @@ def trace(title: str, points: Sequence[tuple[float, float]], series: int, unit: 
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     up = Linear(low - margin, high + margin, height - 40, 24)
     parts = []
-    for mark in ticks(up.low, up.high, 3):
+    for mark in ticks(up.low, up.high, 5):
         parts.append(line(across.start, up(mark), across.end, up(mark), "grid"))
         shown = plain_tick(wording.number(mark))
         parts.append(text(58, up(mark) + 4, shown, text_anchor="end", class_="tick"))

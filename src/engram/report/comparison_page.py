@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from engram.core.finding import Finding
 from engram.report import wording
-from engram.report.charts import SERIES
 from engram.report.comparison import ComparedTarget, ComparisonDocument
 from engram.report.limits import Limits
+from engram.report.palette import styles
 from engram.report.pareto import Plotted, course, pareto
 
 CHANCE = {"AUC": 0.5, "exposure": 0.0, "verbatim rate": 0.0}
@@ -39,7 +39,8 @@ class ComparisonView:
 
 def view_of_comparison(doc: ComparisonDocument, limits: Limits) -> ComparisonView:
     """Compute all that the page of a comparison shows."""
-    shown = [(min(n, SERIES), t) for n, t in enumerate(doc.targets[: limits.attacks])]
+    targets = doc.targets[: limits.attacks]
+    shown = list(zip(styles([target.name for target in targets]), targets, strict=True))
     return ComparisonView(
         as_trained=tuple(Row(t, n, cells=t.cells) for n, t in shown),
         matched=tuple(Row(t, n, cells=t.matched) for n, t in shown),
@@ -47,22 +48,25 @@ def view_of_comparison(doc: ComparisonDocument, limits: Limits) -> ComparisonVie
         charts=tuple(
             drawn
             for place in range(1, min(len(doc.questions), limits.charts))
-            if (drawn := _price(doc, [t for _, t in shown], place, limits))[1]
+            if (drawn := _price(doc, shown, place, limits))[1]
         ),
     )
 
 
 def _price(
-    doc: ComparisonDocument, targets: Sequence[ComparedTarget], place: int, limits: Limits
+    doc: ComparisonDocument,
+    shown: Sequence[tuple[int, ComparedTarget]],
+    place: int,
+    limits: Limits,
 ) -> tuple[str, Markup]:
     """Perplexity against one other question."""
     first, question = doc.questions[0], doc.questions[place]
     plotted = []
-    for target in targets:
+    for series, target in shown:
         passed = [e for e in target.trace if first.key in e and question.key in e]
         step = -(-len(passed) // limits.points) or 1
         points = tuple((e[first.key], e[question.key]) for e in passed[::step])
-        plotted.append(Plotted(target.name, target.cells[0], target.cells[place], points))
+        plotted.append(Plotted(target.name, target.cells[0], target.cells[place], points, series))
     unit = f" ({question.unit})" if question.unit else ""
     title = wording.clip(wording.name_of(question.name), 40) + wording.clip(unit, 20)
     return title, pareto(title, plotted, CHANCE.get(question.name))

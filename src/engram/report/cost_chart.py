@@ -7,6 +7,7 @@ from markupsafe import Markup
 from engram.report import wording
 from engram.report.charts import plain_tick
 from engram.report.costs import Costs
+from engram.report.palette import styles
 from engram.report.svg import Linear, Logarithmic, chart, element, line, path, text
 
 WIDTH, HEIGHT = 640, 300
@@ -21,7 +22,8 @@ def cost_chart(costs: Costs) -> Markup:
     up = Linear(0.0, high, HEIGHT - 44, 20)
     parts = [*_grid(across, up, most), line(across(1), up(1.0), across(most), up(1.0), "chance")]
     taken: list[float] = []
-    for series, curve in enumerate(costs.curves):
+    drawn = zip(styles([curve.name for curve in costs.curves]), costs.curves, strict=True)
+    for series, curve in drawn:
         pairs = zip(costs.requests, curve.shares, strict=True)
         points = [(across(max(1, k)), up(share)) for k, share in pairs]
         parts.append(path(points, f"curve s{series}"))
@@ -30,7 +32,7 @@ def cost_chart(costs: Costs) -> Markup:
         parts.append(text(across(most) + 6, y, name, class_=f"direct s{series}"))
     if costs.measured is not None:
         x, y = across(max(1, costs.asked)), up(costs.measured)
-        parts.append(element("circle", cx=x, cy=y, r=4.5, class_="dot s0"))
+        parts.append(element("circle", cx=x, cy=y, r=4.5, class_="dot s4"))
         shown = f"measured: {plain_tick(wording.percent(costs.measured))}"
         far = x > WIDTH / 2
         end = "end" if far else None

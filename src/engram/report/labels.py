@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 Point = tuple[float | int, float | int]
-_LETTER, _HEIGHT, _GAP = 7.4, 14.0, 5.0
+_LETTER, _HEIGHT, _GAP = 8.4, 14.0, 5.0
 
 
 @dataclass(frozen=True)

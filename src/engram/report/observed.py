@@ -26,6 +26,11 @@ NAMES = {
     "validation_perplexity": "validation records",
 }
 """How findings of a monitor are called."""
+STYLES = {
+    "verbatim": 2, "ngram": 6, "ngram_set": 7, "auc": 5, "exposure": 4,
+    "train_perplexity": 0, "validation_perplexity": 1,
+}  # fmt: skip
+"""How they are drawn: trained records are members, validation records outsiders."""
 IN_TABLES = {
     "train_perplexity": "perplexity of trained records",
     "validation_perplexity": "perplexity of validation records",
@@ -76,23 +81,45 @@ def _chart(
     curves: Mapping[str, list[tuple[float, Finding]]],
     seen: Sequence[Observation],
 ) -> Markup:
-    values = [found.value or 0.0 for points in curves.values() for _, found in points]
-    low, high = (0.0, 1.0) if unit == "share" else (min(values), max(values))
-    margin = 0.0 if unit == "share" else 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     across = Linear(seen[0].epoch, seen[-1].epoch, LEFT, WIDTH - 16)
-    up = Linear(low - margin, high + margin, HEIGHT - 40, 26)
+    up = Linear(*_ends(unit, curves), HEIGHT - 40, 26)
     lines: list[list[Point]] = [
         [(across(epoch), up(found.value or 0.0)) for epoch, found in points]
         for points in curves.values()
     ]
-    styles = [list(NAMES).index(name) % 5 for name in curves]
+    styles = [STYLES[name] for name in curves]
     parts = [*_axes(across, up, unit), *_kept(across, up, seen)]
+    if "auc" in curves:
+        parts.append(line(across.start, up(0.5), across.end, up(0.5), "chance"))
+        parts.append(text(across.end - 4, up(0.5) - 5, "AUC by chance", text_anchor="end",
+                          class_="tick halo"))  # fmt: skip
+    parts += [
+        path(_band(points, across, up), f"band s{style}", close=True)
+        for style, points in zip(styles, curves.values(), strict=True)
+    ]
     for style, drawn in reversed(list(zip(styles, lines, strict=True))):
         parts.append(path(drawn, f"curve s{style}"))
     parts += _labels(list(curves), styles, lines)
     parts.append(text(LEFT, 14, f"{title}{f' ({unit})' if unit else ''}", class_="label"))
     said = "; ".join(f"{NAMES[name]}: {_said(points)}" for name, points in curves.items())
     return chart(WIDTH, HEIGHT, f"{title} by epoch", said, *parts)
+
+
+def _ends(unit: str, curves: Mapping[str, list[tuple[float, Finding]]]) -> tuple[float, float]:
+    """From the lowest to the highest end of any interval; shares from 0 to 1."""
+    if unit == "share":
+        return 0.0, 1.0
+    found = [f for points in curves.values() for _, f in points]
+    ends = [x for f in found for x in (f.low, f.value, f.high) if x is not None]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.1 * abs(max(ends)) or 1.0
+    return min(ends) - margin, max(ends) + margin
+
+
+def _band(points: list[tuple[float, Finding]], across: Linear, up: Linear) -> list[Point]:
+    """The interval at every look: the upper ends there, the lower ends back."""
+    upper = [(across(e), up(f.value or 0.0 if f.high is None else f.high)) for e, f in points]
+    lower = [(across(e), up(f.value or 0.0 if f.low is None else f.low)) for e, f in points]
+    return [*upper, *reversed(lower)]
 
 
 def _axes(across: Linear, up: Linear, unit: str) -> list[Markup]:
@@ -115,11 +142,11 @@ def _kept(across: Linear, up: Linear, seen: Sequence[Observation]) -> list[Marku
     if kept is None:
         return []
     x = across(kept.epoch)
-    anchor = "end" if x > (across.start + across.end) / 2 else "start"
-    beside = x - 5 if anchor == "end" else x + 5
+    beside = max(x, LEFT + 270)  # above the figure, past its title
+    anchor = "end" if beside > WIDTH - 80 else "middle"
     return [
-        line(x, up.end, x, up.start, "chance"),
-        text(beside, up.end + 10, f"kept: epoch {kept.epoch:g}", text_anchor=anchor, class_="halo"),
+        line(x, up.end - 4, x, up.start, "chance"),
+        text(beside, up.end - 12, f"kept: epoch {kept.epoch:g}", text_anchor=anchor),
     ]
 
 

@@ -27,9 +27,12 @@ from engram.report.document import (
     StoryDocument,
 )
 from engram.report.limits import LARGEST, Limits, shrinking
+from engram.report.palette import style, styles
 from engram.report.pictures import drawn
 
 TEMPLATES = Path(__file__).parent / "templates"
+INK = 4
+"""The style of a line that stands alone in its chart."""
 OVERLAID = 6
 """Curves drawn in one ROC chart; more would hide one another."""
 _RATE = re.compile(r"@\s*(\d+(?:\.\d+)?)\s*%")
@@ -42,8 +45,8 @@ class AttackView:
 
     attack: AttackResult
     headline: bool
-    series: int | None
-    """Its style in the ROC chart; None where it is not drawn there."""
+    series: int
+    """Its style in every chart."""
     auc: Finding | None
     plot: Markup
     cells: tuple[Finding | None, ...]
@@ -85,6 +88,8 @@ class AuditView:
     """Attack and its histogram, the headline's first."""
     owner_charts: tuple[tuple[str, Markup], ...]
     records: tuple[RecordView, ...]
+    told: bool
+    """Whether any shown record says what it is."""
     shaded: bool
     """Whether the shown records have tokens."""
     compared: bool
@@ -206,7 +211,6 @@ def above(percentile: float, outsiders: int) -> str:
 def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
     """Compute all that the page of one audit shows."""
     shown = ordered(doc)[: limits.attacks]
-    styles = {attack.name: n for n, attack in enumerate(_drawn(shown))}
     owned = [replace(one, findings=one.owner_findings) for one in shown if one.owner_findings]
     records = tuple(
         RecordView(record, tokens.shade(record.tokens, limits.tokens), _picture(record))
@@ -217,12 +221,13 @@ def view_of(doc: AuditDocument, key: str, limits: Limits) -> AuditView:
         key=key,
         limits=limits,
         tiles=tiles(doc),
-        attacks=_table(shown, doc, styles),
-        by_owner=_table(owned, doc, styles),
+        attacks=_table(shown, doc),
+        by_owner=_table(owned, doc),
         roc=_roc(doc, _drawn(shown), limits),
         distributions=_distributions(doc, shown, limits),
         owner_charts=_owner_charts(shown[:8]),
         records=records,
+        told=any(one.shaded.markup or one.record.says or one.picture for one in records),
         shaded=any(one.shaded.markup for one in records),
         compared=any(one.shaded.compared for one in records),
         pictures=_trained(doc, limits),
@@ -252,9 +257,7 @@ def ordered(doc: AuditDocument) -> list[AttackResult]:
     return sorted(doc.attacks, key=rank)
 
 
-def _table(
-    attacks: Sequence[AttackResult], doc: AuditDocument, styles: Mapping[str, int]
-) -> AttackTable:
+def _table(attacks: Sequence[AttackResult], doc: AuditDocument) -> AttackTable:
     aucs = [found for attack in attacks if (found := auc_of(attack.findings))]
     domain = charts.auc_domain(aucs)
     columns = _columns(attacks)
@@ -265,7 +268,7 @@ def _table(
         if finding.value is None
     ]
     return AttackTable(
-        rows=tuple(_attack_view(one, doc, styles, columns, domain) for one in attacks),
+        rows=tuple(_attack_view(one, doc, columns, domain) for one in attacks),
         columns=columns,
         reasons=tuple(dict.fromkeys(missing))[:8],
         axis=charts.auc_axis(domain),
@@ -273,32 +276,30 @@ def _table(
 
 
 def _columns(attacks: Sequence[AttackResult]) -> tuple[str, ...]:
-    """Names of all findings but the AUC, in the order in which they first appear; at most 8."""
+    """Names of the findings but the AUC that any attack has, as they first appear; at most 8."""
     names: dict[str, None] = {}
     for attack in attacks:
         area = auc_of(attack.findings)
-        names |= {f.name: None for f in attack.findings if f is not area}
+        names |= {f.name: None for f in attack.findings if f is not area and f.value is not None}
     return tuple(names)[:8]
 
 
 def _attack_view(
     attack: AttackResult,
     doc: AuditDocument,
-    styles: Mapping[str, int],
     columns: Sequence[str],
     domain: tuple[float, float],
 ) -> AttackView:
     area = auc_of(attack.findings)
     by_name = {finding.name: finding for finding in attack.findings}
     link = _LINK.search(attack.paper)
-    series = styles.get(attack.name)
-    style = charts.SERIES if series is None else series
+    series = style(attack.name)
     return AttackView(
         attack=attack,
         headline=attack.name == doc.headline.attack,
         series=series,
         auc=area,
-        plot=charts.auc_interval(area, domain, style) if area else Markup(""),
+        plot=charts.auc_interval(area, domain, series) if area else Markup(""),
         cells=tuple(by_name.get(name) for name in columns),
         link=link.group().rstrip(".,;)") if link else "",
     )
@@ -310,7 +311,7 @@ def tiles(doc: AuditDocument) -> tuple[tuple[str, str, str], ...]:
     area = auc_of(doc.headline.findings)
     attack = wording.clip(doc.headline.attack, 40)
     if area:
-        note = f"{wording.interval_of(area)}; 0.5 is chance"
+        note = f"{wording.interval_of(area)}; n = {area.n:,}; 0.5 is chance"
         found.append((f"{area.name}, {attack}", wording.value_of(area), note))
     for finding in doc.headline.findings:
         if finding is not area and finding.value is not None and len(found) < 3:
@@ -329,11 +330,12 @@ def _roc(doc: AuditDocument, drawn: Sequence[AttackResult], limits: Limits) -> M
     if not drawn:
         return None
     curves = []
-    for series, attack in enumerate(drawn):
-        barred = rates(attack.findings) if attack.name == doc.headline.attack else ()
+    for attack in drawn:
+        main = attack.name == doc.headline.attack
+        barred = rates(attack.findings) if main else ()
         thinned = thin(attack.roc, limits.points) if attack.roc else None
         if thinned:
-            curves.append(charts.Curve(attack.name, thinned, series, barred))
+            curves.append(charts.Curve(attack.name, thinned, style(attack.name), barred, main))
     return charts.roc(curves, doc.setup.outsiders)
 
 
@@ -363,7 +365,8 @@ def _distributions(
     doc: AuditDocument, shown: Sequence[AttackResult], limits: Limits
 ) -> tuple[tuple[str, Markup], ...]:
     counts = (doc.setup.members, doc.setup.outsiders)
-    found = [(attack, rebin(attack.histogram, limits.bins)) for attack in shown if attack.histogram]
+    bins = min(limits.bins, max(8, round(1.5 * sum(counts) ** 0.5)))
+    found = [(attack, rebin(attack.histogram, bins)) for attack in shown if attack.histogram]
     drawn = []
     for place, (attack, histogram) in enumerate(found[: limits.charts]):
         name, unit = wording.clip(attack.name, 40), wording.clip(attack.unit, 40)
@@ -389,23 +392,25 @@ def rebin(shown: Histogram, bins: int) -> Histogram:
 def _owner_charts(attacks: Sequence[AttackResult]) -> tuple[tuple[str, Markup], ...]:
     """For each attack, its AUC by record over its AUC by owner; one scale for all."""
     pairs = [
-        (wording.clip(attack.name, 40), by_record, by_owner)
+        (wording.clip(attack.name, 40), style(attack.name), by_record, by_owner)
         for attack in attacks
         if (by_record := auc_of(attack.findings)) and (by_owner := auc_of(attack.owner_findings))
     ]
-    domain = charts.auc_domain([finding for pair in pairs for finding in pair[1:]])
+    domain = charts.auc_domain([finding for pair in pairs for finding in pair[2:]])
     drawn = []
-    for name, by_record, by_owner in pairs:
-        rows = [("by record", by_record, 4), ("by owner", by_owner, 3)]
+    for name, series, by_record, by_owner in pairs:
+        rows = [("by record", by_record, series), ("by owner", by_owner, series)]
         title = f"AUC of {name} by record and by owner"
-        drawn.append((name, charts.interval_rows(title, rows, domain, 0.5, width=360)))
+        plot = charts.interval_rows(title, rows, domain, 0.5, width=360, unit="AUC")
+        drawn.append((name, plot))
     return tuple(drawn)
 
 
 def _traces(doc: AuditDocument, limits: Limits) -> tuple[Markup, ...]:
     drawn = []
-    for series, (name, title, unit) in enumerate(
-        [("loss", "Training loss", "nats per token"), ("lr", "Learning rate", "")]
+    for name, title, unit in (
+        ("loss", "Training loss", "nats per token"),
+        ("lr", "Learning rate", ""),
     ):
         points = sorted(
             (entry.get("step", float(place)), entry[name])
@@ -416,28 +421,37 @@ def _traces(doc: AuditDocument, limits: Limits) -> tuple[Markup, ...]:
         kept = points[::every] + (points[-1:] if (len(points) - 1) % every else [])
         if len(kept) > 1 and kept[0][0] < kept[-1][0]:
             unit = unit if doc.target.family.endswith("lm") else ""
-            drawn.append(charts.trace(title, kept, series, unit))
+            drawn.append(charts.trace(title, kept, INK, unit))
     return tuple(drawn)
 
 
-def _outputs(doc: StoryDocument, limits: Limits) -> list[tuple[LeakOutput, Markup]]:
+def _of_models(doc: StoryDocument) -> dict[str, int]:
+    """The style of each model of a story, by its name."""
+    said = doc.leak.outputs if doc.leak else ()
+    names = tuple(dict.fromkeys([*doc.columns, *(output.model for output in said)]))
+    return dict(zip(names, styles(names), strict=True))
+
+
+def _outputs(doc: StoryDocument, limits: Limits) -> list[tuple[LeakOutput, Markup, int]]:
     if doc.leak is None:
         return []
-    truth = wording.clip(doc.leak.truth.strip(), limits.text)
+    truth, series = wording.clip(doc.leak.truth.strip(), limits.text), _of_models(doc)
     return [
-        (output, matching.marked(wording.clip(output.text.strip(), limits.text), truth))
+        (
+            output,
+            matching.marked(wording.clip(output.text.strip(), limits.text), truth),
+            series[output.model],
+        )
         for output in doc.leak.outputs[:6]
     ]
 
 
 def comparison_charts(doc: StoryDocument, limits: Limits) -> list[tuple[str, str, Markup]]:
     """For each compared number: its name, its better direction, and intervals of every model."""
-    drawn = []
+    drawn, series = [], _of_models(doc)
     for row in doc.rows[: limits.charts]:
-        lines = [
-            (column, cell, series)
-            for series, (column, cell) in enumerate(zip(doc.columns, row.cells, strict=True))
-        ][: charts.SERIES]
+        pairs = list(zip(doc.columns, row.cells, strict=True))[: limits.attacks]
+        lines = [(column, cell, series[column]) for column, cell in pairs]
         rule = 0.5 if any(wording.is_auc(cell) for cell in row.cells) else None
         domain = charts.auc_domain(row.cells) if rule else None
         name, unit = wording.clip(row.name, 80), wording.clip(row.unit, 40)

@@ -1,19 +1,33 @@
 """The colours of every report, chart and figure: read from the style sheet, the one place for them.
 
-Each has a role, not a hue: `s0` is whatever is drawn first and always the members, `s1` always the
-outsiders; `leak`, `fine` and `doubt` are verdicts; `ink` and `soft` are text on `paper` or `card`.
+Each has a role, not a hue: `s0` is always the members and `s1` always the outsiders; `s2` to `s7` are
+of things (attacks, models, quantities), each by its name, so that it looks alike in every figure of
+every report; `leak`, `fine` and `doubt` are verdicts; `ink` and `soft` are text on `paper` or `card`.
 A theme is light, dark or print.
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from zlib import crc32
 
 SHEET = Path(__file__).parent / "templates" / "style.css"
 THEMES = ("light", "dark", "print")
 MEMBERS, OUTSIDERS = "s0", "s1"
 """The roles of the two sides, in every chart."""
+FIRST, HUES, DASHES = 2, 6, 4
+"""Styles of things: `s2` to `s25`, six hues with four kinds of line each. Their names stand beside
+them, so where there are more things than styles two may look alike, but are still told apart."""
+KNOWN = (
+    "loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference",
+    "neighbourhood", "label-only", "lira", "rmia", "quantile-regression", "posterior-attack",
+    "likelihood-ratio", "recall", "gradient-norm", "dc-pdd", "samia", "spv-mia",
+    "ratio", "node-membership", "surprising-tokens", "ensemble",
+)  # fmt: skip
+"""Things that often stand side by side, a hue each, in lines of six; a name that is not here gets
+its style by its checksum."""
 
 _ROOT = re.compile(r":root\s*\{([^}]*)\}")
 _SET = re.compile(r"--([\w-]+):\s*(#[0-9a-fA-F]{3,8})\s*;")
@@ -30,6 +44,37 @@ def palette(theme: str) -> Mapping[str, str]:
     own = [dict(_SET.findall(block)) for block in blocks]
     chosen = {"light": own[0], "dark": own[0] | own[1], "print": own[0] | own[2]}[theme]
     return {role: _long(colour) for role, colour in chosen.items()}
+
+
+def style(name: str) -> int:
+    """Which `s...` a thing of this name is drawn in, always and everywhere.
+
+    >>> style("loss"), style("zlib"), style("my-own-attack") == style("my-own-attack")
+    (2, 3, True)
+    """
+    if name in KNOWN:
+        return FIRST + KNOWN.index(name)
+    return FIRST + crc32(name.encode("utf-8", "replace")) % (HUES * DASHES)
+
+
+def styles(names: Sequence[str]) -> tuple[int, ...]:
+    """The style of each of some things that must not look alike, such as compared models.
+
+    Each has its own style unless another of them has that hue while a hue is free; which one
+    moves depends on their names, not on their order.
+
+    >>> styles(["b", "a"]) == styles(["a", "b"])[::-1]
+    True
+    """
+    found: dict[str, int] = {}
+    for name in sorted(set(names), key=lambda one: (one not in KNOWN, one)):
+        own = style(name) - FIRST
+        hues, used = Counter(n % HUES for n in found.values()), set(found.values())
+        turned = [(own % HUES + k) % HUES for k in range(HUES)]
+        hue = min(turned, key=lambda one: hues[one])
+        lines = [hue + HUES * ((own // HUES + k) % DASHES) for k in range(DASHES)]
+        found[name] = next((n for n in lines if n not in used), lines[0])
+    return tuple(FIRST + found[name] for name in names)
 
 
 def figure_style() -> str:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from engram.core.finding import Finding
 from engram.report import wording
-from engram.report.charts import SERIES, plain_tick
+from engram.report.charts import plain_tick
 from engram.report.comparison import front
 from engram.report.labels import Box, Point, place
 from engram.report.svg import Linear, Logarithmic, Number, chart, element, line, path, text, ticks
@@ -26,6 +26,8 @@ class Plotted:
     across: Finding
     up: Finding
     course: tuple[tuple[float, float], ...] = ()
+    series: int | None = None
+    """Its style; None: by its place."""
 
 
 def pareto(
@@ -49,7 +51,7 @@ def pareto(
         below: What the horizontal axis is; its first words, up to a colon, name it.
     """
     shown = [
-        (n, t)
+        (n if t.series is None else t.series, t)
         for n, t in enumerate(targets)
         if t.across.value is not None and t.up.value is not None
     ]
@@ -65,18 +67,18 @@ def pareto(
     parts.append(_front([p for p, on in zip(points, best, strict=True) if on], across, up))
     obstacles: list[list[Point]] = []
     for number, target in shown:
-        style = f"s{min(number, SERIES)}"
+        style = f"s{number}"
         inside = [(across(x), up(y)) for x, y in target.course if _within(across, up, x, y)]
         if len(inside) > 1:
             parts.append(path(inside, f"course {style}"))
     for (number, target), on in zip(shown, best, strict=True):
-        parts += _point(target, across, up, f"s{min(number, SERIES)}", on)
+        parts += _point(target, across, up, f"s{number}", on)
         obstacles.append(_around(target, across, up))
     names = [wording.clip(target.name, 30) for _, target in shown]
     frame = Box(across.start + 2, 14, width - 6, height - 52)
     for (number, _), name, spot in zip(shown, names, place(names, obstacles, frame), strict=True):
         if spot is not None:
-            parts.append(text(spot[0], spot[1], name, class_=f"direct s{min(number, SERIES)}"))
+            parts.append(text(spot[0], spot[1], name, class_=f"direct s{number}"))
     useful = below.partition(":")[0]
     desc = "; ".join(
         f"{t.name}: {useful} {wording.value_of(t.across)}, {title} {wording.value_of(t.up)}"
@@ -181,7 +183,7 @@ def course(
     across = Linear(0, len(values) - 1, 4, width - 4)
     up = Linear(*(ends or (min(values), max(values))), height - 5, 5)
     points = [(across(n), up(value)) for n, value in enumerate(values)]
-    style = f"s{min(series, SERIES)}"
+    style = f"s{series}"
     parts = [path(points, f"course {style}")]
     if mark is not None and 0 <= mark <= len(values) - 1:
         before = int(mark)
