@@ -177,7 +177,8 @@ def _cell(finding: Mapping[str, Any]) -> tuple[str, str]:
         return "-", finding["note"]
     digits = ".1f" if abs(finding["value"]) >= 10 else ".3f"
     value, low, high = (format(finding[key], digits) for key in ("value", "low", "high"))
-    return value, f"[{low}, {high}]"
+    alone = finding["n"] == 1 and finding["low"] == finding["high"]
+    return value, "n = 1" if alone else f"[{low}, {high}]"
 
 
 def _course(row: Mapping[str, Any], key: str) -> list[float]:

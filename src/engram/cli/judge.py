@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from engram import catalog, data, families
-from engram.cli.output import make_run, number, tell
+from engram.cli.output import make_run, number, tell, terminal_width
 from engram.cli.parse import Common, Printed, parse, read_config, split_list
 from engram.core import EngramError, Finding, Split, Target
 from engram.data.scores import read_scores
@@ -26,6 +26,7 @@ from engram.engine import (
 from engram.engine import audit as run_audit
 from engram.engine import measure as run_measure
 from engram.engine.battery import OWN_BASE, unsuited
+from engram.engine.measured import measured
 from engram.engine.plan import SERVED, Plan, plan_audit, plan_measure
 from engram.parts.completions import Budget
 from engram.store import RECORD, TARGET, load_record
@@ -237,6 +238,14 @@ def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str
     return target, known.trained, known.held_out, run, known.source
 
 
+@dataclass(frozen=True)
+class MeasureOptions(TargetOptions):
+    """Options of `engram measure`."""
+
+    out: Path | None = None
+    """Folder to keep the result in, as a run with a report; by default it is printed alone."""
+
+
 def measure(args: list[str]) -> int:
     """`engram measure NAME TARGET`."""
     if not args or args[0] in ("-h", "--help"):
@@ -247,20 +256,27 @@ def measure(args: list[str]) -> int:
         raise EngramError("`engram measure` needs a measure's name", hint=f"one of {known}")
     entry = catalog.find("measures", args[0])
     try:
-        parsed = parse(f"engram measure {args[0]}", args[1:], TargetOptions, entry.load())
+        parsed = parse(f"engram measure {args[0]}", args[1:], MeasureOptions, entry.load())
     except Printed:
         return 0
     entry.require()
-    target, members, outsiders, run, _ = _sides(parsed.options)
+    target, members, outsiders, run, source = _sides(parsed.options)
     family = families.find(target.family)
     sides = {"members": members, "outsiders": outsiders, **_forgotten(target, parsed.options)}
     for side in sides.values():
         family.check(side)
     if target.family == SERVED and not unsuited(parsed.method, target):
         _tell_plan(plan_measure(args[0], parsed.method, target, sides, run), target, run)
-    findings = run_measure(parsed.method, target, sides, run)
-    found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
-    tell({"findings": found}, [_noted(f) for f in found], parsed.options.json)
+    if out := parsed.options.out:
+        done = measured(args[0], parsed.method, target, sides, run, out, source)
+        found, path = done.document["measures"], done.folder / "report.html"
+        lines = [*map(_noted, found), f"report: {path}"]
+        told = {"findings": found, "report": str(path), "run": str(done.folder)}
+    else:
+        findings = run_measure(parsed.method, target, sides, run)
+        found = [f.tagged(method=f.method or args[0]).to_json() for f in findings]
+        lines, told = [*map(_noted, found)], {"findings": found}
+    tell(told, lines, parsed.options.json)
     return 0
 
 
@@ -397,14 +413,39 @@ def _tell_audit(found: AuditRun, as_json: bool) -> None:
 
 
 def _table(document: Mapping[str, Any]) -> list[str]:
-    """One line an attack: AUC by record and by owner, and the rates at few false alarms."""
+    """One line an attack: AUC by record and by owner, and the rates at few false alarms.
+
+    On a terminal that is too narrow, columns without a number are left out (what was not measured
+    is told below), and those that still do not fit go on in a second table.
+    """
     heads = ["attack", "AUC", "AUC by owner", *(f["name"] for f in _rates(document))]
     lines = [heads]
     for attack in document["attacks"]:
         owners = attack["owner_findings"][:1]
         cells = [*attack["findings"][:1], *(owners or [None]), *attack["findings"][1:]]
         lines.append([attack["name"], *(cell(found) for found in cells)])
-    return aligned(lines)
+    whole = aligned(lines)
+    width = terminal_width()
+    if width is None or max(map(len, whole)) <= width:
+        return whole
+    columns = list(zip(*lines, strict=True))
+    told = [c for n, c in enumerate(columns) if n < 2 or any(x != "-" for x in c[1:])]
+    tables = [aligned([list(row) for row in zip(*part, strict=True)])
+              for part in _parts(told, width)]  # fmt: skip
+    return [line for table in tables for line in table]
+
+
+def _parts(columns: list[tuple[str, ...]], width: int) -> list[list[tuple[str, ...]]]:
+    """The columns of each table, the first of all in each of them; at least two columns."""
+    first, parts, used = columns[0], [], width + 1
+    for column in columns[1:]:
+        wide = 2 + max(map(len, column))
+        if used + wide > width:
+            parts.append([first])
+            used = max(map(len, first))
+        parts[-1].append(column)
+        used += wide
+    return parts
 
 
 def aligned(lines: list[list[str]]) -> list[str]:

@@ -112,6 +112,13 @@ def tell(document: Mapping[str, Any], lines: list[str], as_json: bool) -> None:
         print(plain("\n".join(lines)))
 
 
+def terminal_width() -> int | None:
+    """Columns of the terminal that results are read on; None where they go to a file or a pipe."""
+    from rich.console import Console
+
+    return Console().width if sys.stdout.isatty() else None
+
+
 def number(finding: Mapping[str, Any]) -> str:
     """A finding as one line."""
     unit = f" {finding['unit']}" if finding.get("unit") else ""

@@ -213,6 +213,7 @@ def _story(
         battery="quick",
         source=f"{known.source}: trained records against held-out ones",
     )
+    ways, forgotten = _counted(len(models) - 2, "way"), _counted(len(records), "record")
     rows, chance = compare(models, {BEFORE: before}, keep, records, known.held_out, run)
     rows.append(row_of(models, _beforehand(made)))
     document = {
@@ -222,9 +223,9 @@ def _story(
         "id": number,
         "created": now(),
         "seconds": round(time.monotonic() - started, 2),
-        "title": title or f"{len(models) - 2} ways to forget {len(records)} records",
-        "lead": f"{target.name} was made to forget {len(records)} records in {len(models) - 2} "
-        "ways. A way is good where its model cannot be told from the one that never saw them.",
+        "title": title or f"{ways} to forget {forgotten}",
+        "lead": f"{target.name} was made to forget {forgotten} in {ways}. "
+        "A way is good where its model cannot be told from the one that never saw them.",
         "verdict": _best(rows, dict(zip(models, chance, strict=True))),
         "leak": None,
         "comparison": {"columns": list(models), "rows": rows},
@@ -232,6 +233,10 @@ def _story(
         "audits": [{"title": BEFORE, "document": before.document}],
     }
     return finish(folder, document, run.root)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _best(rows: list[dict[str, Any]], chance: Mapping[str, float]) -> dict[str, str]:

@@ -64,6 +64,8 @@ def judge(
         "findings": [f.tagged(method="split audit").to_json() for f in audit.findings],
     }
     verdict = _verdict(best, headline["findings"], audit.verdict, audit.reason)
+    if verdict["level"] == "no leak found":
+        verdict["sentence"] += _uncorrected(attacks)
     sign = -1.0 if best.turned else 1.0
     together = _ensemble(scores, is_member, owners, seed)
     missing = _missing(attacks, fair)
@@ -208,9 +210,29 @@ def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) ->
         }
     return {
         "level": "no leak found",
-        "sentence": f"No attack in this battery told members from outsiders ({numbers} for the "
-        "best of them). A stronger attack might.",
+        "sentence": f"No attack in this battery told members from outsiders ({numbers} for "
+        f"{_whose(best)}). A stronger attack might.",
     }
+
+
+def _whose(best: Any) -> str:
+    """Whose numbers these are; a half that disagrees with the other one has no best attack."""
+    if best.finding.value >= 0.5:
+        return "the best of them"
+    return f"{best.attack}, which looked best on the other half of the records"
+
+
+def _uncorrected(attacks: Sequence[Mapping[str, Any]]) -> str:
+    """The attack that alone would have told the sides apart, where the choice missed it."""
+    found = [(each["findings"][0], each["name"]) for each in attacks]
+    apart = [(area, name) for area, name in found if (area["low"] or 0.0) > 0.5]
+    if len(attacks) < 2 or not apart:
+        return ""
+    area, name = max(apart, key=lambda pair: pair[0]["low"])
+    return (
+        f" On all records {name} alone has AUC {area['value']:.3f} [{area['low']:.3f}, "
+        f"{area['high']:.3f}], which is not corrected for being one of {len(attacks)}."
+    )
 
 
 def _caught(findings: list[dict[str, Any]]) -> str:

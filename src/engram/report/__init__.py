@@ -23,7 +23,8 @@ def write(folder: Path, out: Path | None = None) -> Path:
     """Write `report.html`, `report.json` and `report.md` of a finished run; the page's path.
 
     Args:
-        folder: a run folder; its `run.json` is an audit, a story or a comparison.
+        folder: a run folder; its `run.json` is an audit, a story, a comparison or a
+            measurement.
         out: where to write; None: into the run folder.
 
     Raises:
@@ -45,7 +46,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 
 def render_html(document: Mapping[str, Any]) -> str:
-    """The page of an audit, a story or a comparison; `document.py` says what it must hold.
+    """The page of a document; `document.py` says what it must hold.
 
     Raises:
         EngramError: a key is missing or holds something else; the message says where.

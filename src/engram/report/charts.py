@@ -153,7 +153,7 @@ def _grid_below(
     like = next((f for _, f, _ in rows if f.value is not None), None)
     parts = []
     marks = [] if rule is None else [rule]
-    marks += [m for m in ticks(scale.low, scale.high, 4) if rule is None or _apart(scale, m, rule)]
+    marks += [m for m in ticks(scale.low, scale.high, 5) if rule is None or _apart(scale, m, rule)]
     for mark in marks:
         x = scale(mark)
         shown = wording.percent(mark) if like and wording.is_percent(like) else _round(mark)

@@ -12,8 +12,10 @@ from engram.report.limits import Limits
 from engram.report.palette import styles
 from engram.report.pareto import Plotted, course, pareto
 
-CHANCE = {"AUC": 0.5, "exposure": 0.0, "verbatim rate": 0.0}
+FLOOR = {"AUC": 0.5, "exposure": 0.0, "verbatim rate": 0.0}
 """Down to where an axis reaches, so that small differences do not look large."""
+CHANCE = {"AUC": 0.5, "exposure": 1.4427}
+"""What is found where nothing was memorised: of exposure the mean, 1 / ln 2 bits."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _price(
         plotted.append(Plotted(target.name, target.cells[0], target.cells[place], points, series))
     unit = f" ({question.unit})" if question.unit else ""
     title = wording.clip(wording.name_of(question.name), 40) + wording.clip(unit, 20)
-    return title, pareto(title, plotted, CHANCE.get(question.name))
+    return title, pareto(title, plotted, FLOOR.get(question.name), chance=CHANCE.get(question.name))
 
 
 def _courses(

@@ -16,11 +16,12 @@ from engram.core.finding import Better, Finding
 from engram.report import wording
 from engram.report.comparison import ComparisonDocument, parse_comparison
 from engram.report.costs import Costs
+from engram.report.measured import MeasurementDocument, parse_measurement
 from engram.report.observed import Observation
 from engram.report.pictures import Picture
 
 FILE = "run.json"
-KINDS = ("audit", "story", "comparison")
+KINDS = ("audit", "story", "comparison", "measurement")
 MAX_EXPOSED = 30
 """Records read for showing; the document may list more, and the report says so."""
 
@@ -259,11 +260,11 @@ class StoryDocument:
     """Of deletions from a model in shards."""
 
 
-Document = AuditDocument | StoryDocument | ComparisonDocument
+Document = AuditDocument | StoryDocument | ComparisonDocument | MeasurementDocument
 
 
 def parse(document: Mapping[str, object]) -> Document:
-    """The typed form of an audit, a story or a comparison.
+    """The typed form of an audit, a story, a comparison or a measurement.
 
     Raises:
         EngramError: a key is missing or holds something else; the message says where.
@@ -276,12 +277,12 @@ def parse(document: Mapping[str, object]) -> Document:
         return _story(root)
     if kind == "comparison":
         return parse_comparison(root)
+    if kind == "measurement":
+        return parse_measurement(root)
     raise EngramError(
-        f"{FILE} is of kind {clean(kind)[:40]!r}, but reports are drawn of an audit, a story or a "
-        "comparison",
-        hint=nearest(
-            kind, ("audit", "story", "comparison"), "give the folder that `engram audit` wrote"
-        ),
+        f"{FILE} is of kind {clean(kind)[:40]!r}, but reports are drawn of an audit, a story, "
+        "a comparison or a measurement",
+        hint=nearest(kind, KINDS, "give the folder that `engram audit` wrote"),
     )
 
 
@@ -420,7 +421,7 @@ def _audit(node: Node) -> AuditDocument:
         id=node["id"].text(),
         created=node["created"].text(),
         seconds=node.get("seconds", 0).number(),
-        target=_target(node["target"]),
+        target=target_of(node["target"]),
         verdict=verdict_of(node["verdict"]),
         setup=_setup(node["setup"]),
         split_audit=_split_audit(node["split_audit"]),
@@ -444,7 +445,8 @@ def _row_of_pictures(node: Node) -> tuple[str, tuple[Picture, ...]]:
     return node["name"].text(), tuple(Picture.of(one) for one in node["pictures"].items())
 
 
-def _target(node: Node) -> TargetFacts:
+def target_of(node: Node) -> TargetFacts:
+    """What is told of a target, checked."""
     return TargetFacts(
         name=node["name"].text(),
         family=node["family"].text(),

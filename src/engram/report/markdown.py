@@ -10,6 +10,7 @@ from engram.core.finding import Finding
 from engram.report import wording
 from engram.report.comparison import ComparisonDocument
 from engram.report.document import AuditDocument, Document, StoryDocument
+from engram.report.measured import MeasurementDocument
 from engram.report.page import auc_of, ordered
 
 _SPECIAL = re.compile(r"([\\`*_\[\]{}<>#|~!&$])")
@@ -27,6 +28,8 @@ def render(document: Document) -> str:
         lines = _audit(document)
     elif isinstance(document, ComparisonDocument):
         lines = _comparison(document)
+    elif isinstance(document, MeasurementDocument):
+        lines = _measurement(document)
     else:
         lines = _story(document)
     return "\n".join(lines) + "\n"
@@ -53,6 +56,22 @@ def _shown(finding: Finding | None) -> str:
     return " ".join(
         filter(None, (wording.value_of(finding), wording.interval_of(finding), unit))
     ).replace("[", r"\[").replace("]", r"\]")  # fmt: skip
+
+
+def _measurement(doc: MeasurementDocument) -> list[str]:
+    rows = [
+        [escaped(wording.name_of(one.name), 80), escaped(one.split, 80), _shown(one), f"{one.n:,}"]
+        for one in doc.findings[:60]
+    ]
+    return [
+        f"### {escaped(doc.method, 80)} of {escaped(doc.target.name, 80)}",
+        "",
+        escaped(doc.summary),
+        "",
+        *table(["what", "on", "value, 95 % interval", "n"], rows),
+        "",
+        f"Engram {escaped(doc.engram, 20)}, run {escaped(doc.id, 80)}.",
+    ]
 
 
 def _audit(doc: AuditDocument) -> list[str]:

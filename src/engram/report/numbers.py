@@ -6,6 +6,7 @@ from typing import Any
 from engram.core.finding import Finding
 from engram.report.comparison import ComparisonDocument
 from engram.report.document import AuditDocument, Document, StoryDocument
+from engram.report.measured import MeasurementDocument
 
 RECORDS = "scores.parquet"
 _KEYS = ("method", "name", "value", "low", "high", "n", "unit", "split")
@@ -17,6 +18,8 @@ def of_document(document: Document) -> dict[str, Any]:
         return _audit(document)
     if isinstance(document, ComparisonDocument):
         return _comparison(document)
+    if isinstance(document, MeasurementDocument):
+        return _measurement(document)
     return _story(document)
 
 
@@ -58,6 +61,16 @@ def _audit(doc: AuditDocument) -> dict[str, Any]:
         "findings": found,
         "records": RECORDS,
         "warnings": [*_about_the_split(doc), *doc.warnings, *_missing(doc)],
+    }
+
+
+def _measurement(doc: MeasurementDocument) -> dict[str, Any]:
+    return {
+        "engram": doc.engram,
+        "target": dict(doc.target.raw),
+        "findings": [_row(one, doc.method) for one in doc.findings],
+        "records": "",
+        "warnings": [],
     }
 
 

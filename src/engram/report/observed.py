@@ -26,6 +26,7 @@ NAMES = {
     "validation_perplexity": "validation records",
 }
 """How findings of a monitor are called."""
+UNITS = {"exposure": "bits", "verbatim": "share", "ngram": "share", "ngram_set": "share"}
 STYLES = {
     "verbatim": 2, "ngram": 6, "ngram_set": 7, "auc": 5, "exposure": 4,
     "train_perplexity": 0, "validation_perplexity": 1,
@@ -180,6 +181,7 @@ def telling(seen: Sequence[Observation]) -> tuple[Finding, ...]:
         found.tagged(
             name=IN_TABLES.get(found.name, NAMES.get(found.name, found.name)),
             split=f"epoch {each.epoch:g}, {'kept' if each.kept else 'let go'}",
+            unit=found.unit or UNITS.get(found.name, ""),
         )
         for each in moments
         for found in each.findings
@@ -208,7 +210,7 @@ def _findings(entry: Mapping[str, float | int]) -> list[Finding]:
             entry[f"{name}_low"],
             entry[f"{name}_high"],
             int(entry[f"{name}_n"]),
-            "bits" if name == "exposure" else "",
+            UNITS.get(name, ""),
         )
         for name in NAMES
         if name in entry and f"{name}_n" in entry

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -27,6 +27,8 @@ from engram.report.document import (
     StoryDocument,
 )
 from engram.report.limits import LARGEST, Limits, shrinking
+from engram.report.measured import MeasurementDocument
+from engram.report.measured import drawn as drawn_findings
 from engram.report.palette import style, styles
 from engram.report.pictures import drawn
 
@@ -129,6 +131,17 @@ def render_within(document: Document, limits: Limits) -> str:
         compared = view_of_comparison(document, limits)
         template = environment().get_template("comparison.html.j2")
         return template.render(view=compared, doc=document, **shared)
+    if isinstance(document, MeasurementDocument):
+        return (
+            environment()
+            .get_template("measurement.html.j2")
+            .render(
+                doc=document,
+                charts=drawn_findings(document, limits),
+                names=len({(f.name, f.unit) for f in document.findings if f.value is not None}),
+                **shared,
+            )
+        )
     audits = [
         (one.title, view_of(one.document, f"a{place}", limits))
         for place, one in enumerate(document.audits[: limits.audits])

@@ -1,8 +1,8 @@
 """The colours of every report, chart and figure: read from the style sheet, the one place for them.
 
-Each has a role, not a hue: `s0` is always the members and `s1` always the outsiders; `s2` to `s7` are
-of things (attacks, models, quantities), each by its name, so that it looks alike in every figure of
-every report; `leak`, `fine` and `doubt` are verdicts; `ink` and `soft` are text on `paper` or `card`.
+Each has a role, not a hue: `s0` is always the members and `s1` always the outsiders; `s2` to `s7`
+are of things (attacks, models), each by its name, so that it looks alike in every figure of every
+report; `leak`, `fine` and `doubt` are verdicts; `ink` and `soft` are text on `paper` or `card`.
 A theme is light, dark or print.
 """
 

@@ -37,6 +37,7 @@ def pareto(
     width: int = 400,
     height: int = 330,
     below: str = BELOW,
+    chance: float | None = None,
 ) -> Markup:
     """Points with both intervals, their names beside them, and the front: nobody is better twice.
 
@@ -45,10 +46,11 @@ def pareto(
     Args:
         title: What the vertical axis is; it stands above the figure, not in it.
         targets: In the order of their colours.
-        floor: A value that the axis reaches down to: that of an attacker who knows nothing.
+        floor: A value that the axis reaches down to.
         width: In pixels.
         height: In pixels.
         below: What the horizontal axis is; its first words, up to a colon, name it.
+        chance: What an attacker gets who knows nothing; a line is drawn there.
     """
     shown = [
         (n if t.series is None else t.series, t)
@@ -60,8 +62,9 @@ def pareto(
     across, up = _scales([target for _, target in shown], floor, width, height)
     percent = any(wording.is_percent(target.up) for _, target in shown)
     parts = _axes(across, up, width, height, percent, below)
-    if floor is not None and up.low <= floor <= up.high:
-        parts.append(line(across.start, up(floor), across.end, up(floor), "chance"))
+    if chance is not None and up.low <= chance <= up.high:
+        parts.append(line(across.start, up(chance), across.end, up(chance), "chance"))
+        parts.append(text(across.start + 4, up(chance) - 5, "chance", class_="tick halo"))
     points = [(t.across.value or 0.0, t.up.value or 0.0) for _, t in shown]
     best = front(points)
     parts.append(_front([p for p, on in zip(points, best, strict=True) if on], across, up))

@@ -92,19 +92,28 @@ def of_finding(finding: Finding, value: float) -> str:
     ends = (finding.value, finding.low, finding.high)
     if all(x is None or x == int(x) for x in ends):
         return number(value)
-    return _measured(value)
+    if finding.low is None or finding.high is None:
+        return _measured(value)
+    return _measured(value, finding.high - finding.low)
 
 
-def _measured(value: float | int) -> str:
+def _measured(value: float | int, width: float | int = 0.0) -> str:
     """Three significant digits, also where they are zeros: 16.0 beside 12.1.
+
+    More where an interval of this width would else lose its own two: 124.3 in [122.6, 125.8].
 
     >>> _measured(16.0), _measured(1234.5), _measured(0.0)
     ('16.0', '1,234', '0')
+    >>> _measured(124.31, 3.2), _measured(1.0136, 0.072), _measured(5.3, 2000.0)
+    ('124.3', '1.014', '5.30')
     """
     if value == 0 or not 1e-4 <= abs(value) < 1000:
         return number(value)
     sign = MINUS if value < 0 else ""
-    return f"{sign}{abs(value):.{_decimals(abs(value), 3)}f}"
+    decimals = _decimals(abs(value), 3)
+    if 1e-4 <= width < 1000:
+        decimals = max(decimals, _decimals(width, 2))
+    return f"{sign}{abs(value):.{decimals}f}"
 
 
 def value_of(finding: Finding) -> str:
@@ -113,11 +122,14 @@ def value_of(finding: Finding) -> str:
 
 
 def interval_of(finding: Finding) -> str:
-    """The interval as `[low, high]`; "exact" for a count, empty where there is no value."""
+    """The interval as `[low, high]`, empty where there is no value.
+
+    A count is "exact"; one measurement alone (of seconds, of one canary) says no more than n = 1.
+    """
     if finding.low is None or finding.high is None:
         return ""
     if finding.low == finding.high and not is_percent(finding) and not is_auc(finding):
-        return "exact"
+        return "n = 1" if finding.n == 1 and finding.low != int(finding.low) else "exact"
     low, high = of_finding(finding, finding.low), of_finding(finding, finding.high)
     if is_percent(finding):
         return f"[{low.removesuffix(' %')}, {high.removesuffix(' %')}] %"

@@ -12,6 +12,7 @@ from engram.report.comparison import ComparisonDocument
 from engram.report.comparison_page import view_of_comparison
 from engram.report.document import AuditDocument, Document
 from engram.report.limits import Limits
+from engram.report.measured import MeasurementDocument
 from engram.store import questions
 from engram.web.files import present
 from engram.web.records import read
@@ -49,4 +50,6 @@ def _drawn(doc: Document) -> Mapping[str, Any]:
         return {"doc": doc, "view": reports.view_of(doc, "a", LIMITS)}
     if isinstance(doc, ComparisonDocument):
         return {"doc": doc, "compared": view_of_comparison(doc, LIMITS)}
+    if isinstance(doc, MeasurementDocument):
+        return {}  # the index knows its findings, and its report draws them
     return {"doc": doc, "charts": reports.comparison_charts(doc, LIMITS)}

@@ -81,8 +81,10 @@ def check_targets(targets: Sequence[Target]) -> None:
     for target in targets:
         if target.fingerprint in seen:
             raise EngramError(
-                f"{seen[target.fingerprint].name!r} and {target.name!r} are the same model",
-                hint="name each target once",
+                f"{seen[target.fingerprint].name!r} and {target.name!r} are the same model: their "
+                "weights are equal",
+                hint="name each target once; what was trained differently, and came to equal "
+                "weights, has nothing to compare",
             )
         seen[target.fingerprint] = target
         if target.family != FAMILY:
