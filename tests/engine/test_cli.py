@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ def test_a_measure_tells_what_its_number_means(engram):
     engram("train", "train-classifier", "--data", "sklearn:iris", "--epochs", 1, "--out", "flowers")
     said = engram("measure", "backdoor-scan", "flowers", "--steps", 1)
     assert "(n=4): of 4 that could be tried" in said.out.splitlines()[0]
+    kept = engram("measure", "accuracy", "flowers", "--out", "kept")
+    assert kept.out.splitlines()[-1] == f"report: {Path('kept') / 'report.html'}"
+    again = engram("measure", "accuracy", "flowers", "--out", "kept", "--json").json
+    found = json.loads(Path("kept/report.json").read_text())["findings"]
+    assert [one["value"] for one in found] == [one["value"] for one in again["findings"]]
+    assert "accuracy" in Path("kept/report.html").read_text()
+    other = engram("measure", "perplexity", "flowers", "--out", "else")
+    assert other.code == 2
+    assert not Path("else").exists()
 
 
 def test_bare_scores(engram, tmp_path):

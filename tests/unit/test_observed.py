@@ -42,6 +42,21 @@ def test_one_chart_a_group_with_names_beside_the_lines():
     assert "verbatim rate: 0 at epoch 0, 0.400 at epoch 2" in shares
 
 
+def test_intervals_are_drawn_and_sides_keep_their_colours():
+    trace = [
+        entry(e, auc=0.5 + e / 10, train_perplexity=90.0, validation_perplexity=99.0)
+        for e in (0, 1)
+    ]
+    shares, perplexities = map(str, charts(of_trace(trace, None)))
+    assert "AUC by chance" in shares
+    assert shares.count('class="band ') == 1
+    for side in ("s0", "s1"):
+        assert f'class="band {side}"' in perplexities
+    upper, lower = (re.search(r'd="M([^"]*)Z" class="band s0"', perplexities).group(1).split()[k]
+                    for k in (1, 7))  # fmt: skip
+    assert float(upper) < float(lower), "from 90 down to 81"
+
+
 def test_nothing_is_drawn_of_a_single_moment():
     assert charts(of_trace(TRACE[:1], None)) == ()
     assert charts(()) == ()

@@ -78,7 +78,7 @@ def test_lines_can_be_seen_and_their_labels_read(theme):
     assert not {s: round(c, 2) for s, c in labels.items() if c < TEXT}
 
 
-@pytest.mark.parametrize("sight", ("full", *BLIND))
+@pytest.mark.parametrize("sight", ["full", *BLIND])
 def test_the_two_sides_and_all_things_differ_for_everybody(theme, sight):
     """A difference of 20 in CIELAB is seen at once; each hue has four kinds of line besides."""
     has, seen = palette(theme), np.array(BLIND.get(sight, np.eye(3)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engram.core import EngramError, Finding
 from engram.report import charts, labels, matching, page, svg, tokens, wording
 from engram.report.document import Histogram, Roc, Token
+from engram.report.pareto import Plotted, pareto
 
 shares = st.floats(0, 1)
 
@@ -57,10 +58,52 @@ def test_intervals_are_written_like_their_values():
     assert (wording.value_of(auc), wording.interval_of(auc)) == ("0.500", "[0.250, 1.000]")
     loss = Finding("gap", -14.0, -16.0, -12.5, 9, unit="nats")
     assert (wording.value_of(loss), wording.interval_of(loss)) == ("−14.0", "[−16.0, −12.5]")
+    perplexity = Finding("perplexity", 124.31, 122.58, 125.84, 72)
+    assert wording.value_of(perplexity) == "124.3", "as exact as its interval"
+    assert wording.interval_of(perplexity) == "[122.6, 125.8]"
     assert wording.interval_of(Finding.exact("pairs", 3.0, 9)) == "exact"
     assert wording.value_of(Finding.missing("AUC", "no outsiders")) == "–"
     growth = Finding("growth rate", 3.5, 2.0, 5.0, 9)
     assert wording.value_of(growth) == "3.50", "a rate above 1 is no percentage"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Finding("AUC", 1.0, 1.0, 1.0, 60), Finding("verbatim rate", 0.0, 0.0, 0.0, 60),
+        Finding("ROUGE-L recall", 0.0, 0.0, 0.0, 60),
+        Finding("mean exposure", 2.62, 2.62, 2.62, 60, unit="bits"),
+    ],
+)  # fmt: skip
+def test_an_interval_without_width_tells_its_n(found):
+    assert wording.interval_of(found) == "n = 60"
+
+
+def test_reference_lines_and_units_are_named_in_the_figure():
+    rows = [("a", Finding("AUC", 0.7, 0.6, 0.8, 9), 2)]
+    drawn = charts.interval_rows("x", rows, (0.4, 0.9), 0.5, unit="AUC")
+    assert ">chance</text>" in drawn
+    assert ">AUC</text>" in drawn
+    curves = charts.roc([charts.Curve("loss", CURVE, 2)], outsiders=20)
+    assert ">guessing</text>" in curves
+    assert "FPR below 1 in 20" in curves
+    small = charts.distributions(
+        Histogram((0.0, 1.0, 2.0), (1.0, 0.0), (0.0, 1.0)), "nats", "loss", (1, 1), small=True
+    )
+    assert ">score (nats)</text>" in small
+
+
+def test_chance_is_drawn_where_it_is_and_not_at_the_floor():
+    found = [Finding("exposure", v, v - 0.5, v + 0.5, 9, unit="bits") for v in (2.0, 4.0)]
+    useful = [Finding("perplexity", v, v - 1, v + 1, 9) for v in (20.0, 30.0)]
+    points = [
+        Plotted(name, x, y, series=n)
+        for name, x, y, n in zip("ab", useful, found, (5, 9), strict=True)
+    ]
+    drawn = pareto("exposure (bits)", points, 0.0, chance=1.44)
+    assert ">chance</text>" in drawn
+    assert "chance" not in pareto("exposure (bits)", points, 0.0)
+    assert all(f'class="dot{more} s{n}"' in drawn for more, n in (("", 5), (" hollow", 9)))
 
 
 def test_ticks_are_round_and_within():

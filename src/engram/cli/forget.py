@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 
 from engram import catalog, data
-from engram.cli.judge import aligned, cell, judge_limit, read_policy, report_of
+from engram.cli.judge import cell, fitted, judge_limit, read_policy, report_of
 from engram.cli.output import make_run, number, tell
 from engram.cli.parse import Common, Printed, parse, split_list
 from engram.core import EngramError, Finding, Split, Target
@@ -168,7 +168,7 @@ def _compare(
         [
             done.story.document["verdict"]["sentence"],
             "",
-            *aligned(done.lines()),
+            *fitted(done.lines()),
             *(f"{name}: {why}" for name, why in done.failed.items()),
             "",
             f"report: {report}",

@@ -413,26 +413,27 @@ def _tell_audit(found: AuditRun, as_json: bool) -> None:
 
 
 def _table(document: Mapping[str, Any]) -> list[str]:
-    """One line an attack: AUC by record and by owner, and the rates at few false alarms.
-
-    On a terminal that is too narrow, columns without a number are left out (what was not measured
-    is told below), and those that still do not fit go on in a second table.
-    """
+    """One line an attack: AUC by record and by owner, and the rates at few false alarms."""
     heads = ["attack", "AUC", "AUC by owner", *(f["name"] for f in _rates(document))]
     lines = [heads]
     for attack in document["attacks"]:
         owners = attack["owner_findings"][:1]
         cells = [*attack["findings"][:1], *(owners or [None]), *attack["findings"][1:]]
         lines.append([attack["name"], *(cell(found) for found in cells)])
+    return fitted(lines)
+
+
+def fitted(lines: list[list[str]]) -> list[str]:
+    """Cells under each other; on a narrow terminal without empty columns, in several tables."""
     whole = aligned(lines)
     width = terminal_width()
     if width is None or max(map(len, whole)) <= width:
         return whole
     columns = list(zip(*lines, strict=True))
-    told = [c for n, c in enumerate(columns) if n < 2 or any(x != "-" for x in c[1:])]
+    told = [c for n, c in enumerate(columns) if n < 2 or any(x not in ("", "-") for x in c[1:])]
     tables = [aligned([list(row) for row in zip(*part, strict=True)])
               for part in _parts(told, width)]  # fmt: skip
-    return [line for table in tables for line in table]
+    return [line for n, table in enumerate(tables) for line in (["", *table] if n else table)]
 
 
 def _parts(columns: list[tuple[str, ...]], width: int) -> list[list[tuple[str, ...]]]:

@@ -253,8 +253,10 @@ def _best(rows: list[dict[str, Any]], chance: Mapping[str, float]) -> dict[str, 
             says.setdefault(kind, []).append(name)
     parts = [f"{kind} by {', '.join(says[kind])}" for kind in (GONE, HIDDEN, KEPT) if kind in says]
     level = "no leak found" if GONE in says else "leak" if parts else "unknown"
-    told = "; ".join(parts) or "nothing can be said of any method"
-    return {"level": level, "sentence": f"What these records taught is {told}."}
+    if not parts:
+        sentence = "Nothing can be said: of no method could it be told how far it forgets."
+        return {"level": level, "sentence": sentence}
+    return {"level": level, "sentence": f"What these records taught is {'; '.join(parts)}."}
 
 
 def _told_apart(chance: Mapping[str, float]) -> dict[str, str]:

@@ -14,6 +14,8 @@ from engram.report.pareto import Plotted, course, pareto
 
 FLOOR = {"AUC": 0.5, "exposure": 0.0, "verbatim rate": 0.0}
 """Down to where an axis reaches, so that small differences do not look large."""
+FEW, SMALL, LARGE = 6, (400, 330), (760, 520)
+"""Targets that a small figure has room for; sizes in pixels."""
 CHANCE = {"AUC": 0.5, "exposure": 1.4427}
 """What is found where nothing was memorised: of exposure the mean, 1 / ln 2 bits."""
 
@@ -37,20 +39,26 @@ class ComparisonView:
     courses: tuple[Row, ...]
     charts: tuple[tuple[str, Markup], ...]
     """What is given away, and its figure."""
+    crowded: bool
+    """Whether the figures are drawn large, one below another, for the many points in them."""
 
 
-def view_of_comparison(doc: ComparisonDocument, limits: Limits) -> ComparisonView:
-    """Compute all that the page of a comparison shows."""
+def view_of_comparison(
+    doc: ComparisonDocument, limits: Limits, roomy: bool = False
+) -> ComparisonView:
+    """Compute all that the page of a comparison shows; `roomy`: a figure may take a whole line."""
     targets = doc.targets[: limits.attacks]
     shown = list(zip(styles([target.name for target in targets]), targets, strict=True))
+    crowded = roomy and len(targets) > FEW
     return ComparisonView(
+        crowded=crowded,
         as_trained=tuple(Row(t, n, cells=t.cells) for n, t in shown),
         matched=tuple(Row(t, n, cells=t.matched) for n, t in shown),
         courses=_courses(doc, shown, limits),
         charts=tuple(
             drawn
             for place in range(1, min(len(doc.questions), limits.charts))
-            if (drawn := _price(doc, shown, place, limits))[1]
+            if (drawn := _price(doc, shown, place, limits, LARGE if crowded else SMALL))[1]
         ),
     )
 
@@ -60,6 +68,7 @@ def _price(
     shown: Sequence[tuple[int, ComparedTarget]],
     place: int,
     limits: Limits,
+    size: tuple[int, int],
 ) -> tuple[str, Markup]:
     """Perplexity against one other question."""
     first, question = doc.questions[0], doc.questions[place]
@@ -71,7 +80,9 @@ def _price(
         plotted.append(Plotted(target.name, target.cells[0], target.cells[place], points, series))
     unit = f" ({question.unit})" if question.unit else ""
     title = wording.clip(wording.name_of(question.name), 40) + wording.clip(unit, 20)
-    return title, pareto(title, plotted, FLOOR.get(question.name), chance=CHANCE.get(question.name))
+    return title, pareto(
+        title, plotted, FLOOR.get(question.name), *size, chance=CHANCE.get(question.name)
+    )
 
 
 def _courses(

@@ -128,7 +128,7 @@ def render_within(document: Document, limits: Limits) -> str:
         template, view = "audit.html.j2", view_of(document, "a", limits)
         return environment().get_template(template).render(view=view, doc=document, **shared)
     if isinstance(document, ComparisonDocument):
-        compared = view_of_comparison(document, limits)
+        compared = view_of_comparison(document, limits, roomy=True)
         template = environment().get_template("comparison.html.j2")
         return template.render(view=compared, doc=document, **shared)
     if isinstance(document, MeasurementDocument):

@@ -124,16 +124,22 @@ def value_of(finding: Finding) -> str:
 def interval_of(finding: Finding) -> str:
     """The interval as `[low, high]`, empty where there is no value.
 
-    A count is "exact"; one measurement alone (of seconds, of one canary) says no more than n = 1.
+    A count is "exact". An estimate whose interval has no width (all records alike, or one canary
+    alone) is as sure as its n, so that is what stands there.
     """
     if finding.low is None or finding.high is None:
         return ""
-    if finding.low == finding.high and not is_percent(finding) and not is_auc(finding):
-        return "n = 1" if finding.n == 1 and finding.low != int(finding.low) else "exact"
+    if finding.low == finding.high:
+        return "exact" if _is_count(finding) else f"n = {finding.n:,}"
     low, high = of_finding(finding, finding.low), of_finding(finding, finding.high)
     if is_percent(finding):
         return f"[{low.removesuffix(' %')}, {high.removesuffix(' %')}] %"
     return f"[{low}, {high}]"
+
+
+def _is_count(finding: Finding) -> bool:
+    value = finding.value or 0.0
+    return value == int(value) and (abs(value) > 1 or finding.unit not in _RATIO_UNITS)
 
 
 def name_of(name: str) -> str:
