@@ -93,7 +93,9 @@ def test_a_thing_looks_alike_wherever_it_is_drawn(theme):
     several = (*KNOWN, "mine", "yours", "a" * 300, "\ud800", "")
     assert {style(name) for name in several} <= set(range(FIRST, FIRST + HUES * DASHES))
     assert len({style(name) for name in KNOWN}) == len(KNOWN)
-    assert len({style(name) % HUES for name in BATTERY}) == len(BATTERY)
+    for battery in (BATTERY, ("loss", "ratio"), ("loss", "likelihood-ratio", "lira", "rmia"),
+                    ("loss", "node-membership", "posterior-attack")):  # fmt: skip
+        assert len({style(name) % HUES for name in battery}) == len(battery), battery
     sheet = SHEET.read_text("utf-8")
     for number in range(FIRST, FIRST + HUES * DASHES):
         hue = FIRST + (number - FIRST) % HUES

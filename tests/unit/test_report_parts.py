@@ -54,6 +54,8 @@ def test_only_certainty_reads_as_certainty(value):
 def test_intervals_are_written_like_their_values():
     rate = Finding("TPR@1%FPR", 0.24, 0.2, 0.285, 300)
     assert (wording.value_of(rate), wording.interval_of(rate)) == ("24.0 %", "[20.0, 28.5] %")
+    rare = Finding("TPR@0.1%FPR", 0.0008, 0.0003, 0.0013, 13983)
+    assert (wording.value_of(rare), wording.interval_of(rare)) == ("0.08 %", "[0.03, 0.13] %")
     auc = Finding("AUC", 0.5, 0.25, 1.0, 9)
     assert (wording.value_of(auc), wording.interval_of(auc)) == ("0.500", "[0.250, 1.000]")
     loss = Finding("gap", -14.0, -16.0, -12.5, 9, unit="nats")

@@ -22,9 +22,9 @@ FIRST, HUES, DASHES = 2, 6, 4
 them, so where there are more things than styles two may look alike, but are still told apart."""
 KNOWN = (
     "loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference",
-    "neighbourhood", "label-only", "lira", "rmia", "quantile-regression", "posterior-attack",
-    "likelihood-ratio", "recall", "gradient-norm", "dc-pdd", "samia", "spv-mia",
-    "ratio", "node-membership", "surprising-tokens", "ensemble",
+    "samia", "label-only", "lira", "rmia", "quantile-regression", "posterior-attack",
+    "surprising-tokens", "neighbourhood", "recall", "gradient-norm", "dc-pdd", "spv-mia",
+    "ensemble", "ratio", "node-membership", "likelihood-ratio",
 )  # fmt: skip
 """Things that often stand side by side, a hue each, in lines of six; a name that is not here gets
 its style by its checksum."""

@@ -51,15 +51,15 @@ def ratio(value: float | int) -> str:
     return _near_the_ends(value, 3)
 
 
-def percent(value: float | int) -> str:
-    """A fraction as per cent.
+def percent(value: float | int, decimals: int = 1) -> str:
+    """A fraction as per cent, with more decimals where fewer would say 0 or 100.
 
     >>> percent(0.1234), percent(0.9996), percent(0.0)
     ('12.3 %', '99.96 %', '0 %')
     """
     if value in (0.0, 1.0):
         return f"{100 * value:.0f} %"
-    return _near_the_ends(100 * value, 1, top=100.0) + " %"
+    return _near_the_ends(100 * value, decimals, top=100.0) + " %"
 
 
 def _near_the_ends(value: float | int, decimals: int, top: float = 1.0) -> str:
@@ -86,7 +86,7 @@ def is_auc(finding: Finding) -> bool:
 def of_finding(finding: Finding, value: float) -> str:
     """A number written as this finding's numbers are."""
     if is_percent(finding):
-        return percent(value)
+        return percent(value, _decimals_of_percent(finding))
     if is_auc(finding):
         return ratio(value)
     ends = (finding.value, finding.low, finding.high)
@@ -95,6 +95,12 @@ def of_finding(finding: Finding, value: float) -> str:
     if finding.low is None or finding.high is None:
         return _measured(value)
     return _measured(value, finding.high - finding.low)
+
+
+def _decimals_of_percent(finding: Finding) -> int:
+    """One, or as many as the interval needs: 0.08 % in [0.03, 0.13] %."""
+    width = 100 * ((finding.high or 0.0) - (finding.low or 0.0))
+    return 1 if width >= 1 or width <= 0 else 2 if width >= 0.1 else 3
 
 
 def _measured(value: float | int, width: float | int = 0.0) -> str:
