@@ -28,7 +28,7 @@ from engram.report.document import (
 )
 from engram.report.limits import LARGEST, Limits, shrinking
 from engram.report.measured import MeasurementDocument
-from engram.report.measured import drawn as drawn_findings
+from engram.report.measured_page import drawn as drawn_findings
 from engram.report.palette import style, styles
 from engram.report.pictures import drawn
 

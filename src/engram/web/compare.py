@@ -12,6 +12,7 @@ from engram.core.finding import Finding
 from engram.report import charts, page, wording
 from engram.report.comparison import ComparisonDocument
 from engram.report.document import AttackResult, AuditDocument
+from engram.report.palette import styles
 from engram.report.pareto import Plotted, pareto
 from engram.store import questions
 from engram.web.records import read
@@ -79,8 +80,8 @@ def _sides(root: Path, asked: Sequence[str]) -> tuple[list[Side], list[tuple[str
     shown = list(found.items())[:MOST]
     names = _told_apart([name for _, (name, _) in shown], [doc for _, (_, doc) in shown])
     return [
-        Side(name, key, n, doc)
-        for n, ((key, (_, doc)), name) in enumerate(zip(shown, names, strict=True))
+        Side(name, key, series, doc)
+        for (key, (_, doc)), name, series in zip(shown, names, styles(names), strict=True)
     ], problems
 
 
@@ -204,13 +205,20 @@ def _drawn_prices(
     sides: Sequence[Side], attack: str, across: Sequence[Finding | None], label: str
 ) -> list[tuple[str, Markup]]:
     drawn = []
-    for title, floor in (("AUC", 0.5), ("TPR@1%FPR", 0.0), ("TPR@5%FPR", 0.0)):
+    for title, floor, chance in (
+        ("AUC", 0.5, 0.5), ("TPR@1%FPR", 0.0, 0.01), ("TPR@5%FPR", 0.0, 0.05),
+    ):  # fmt: skip
         plotted = [
-            Plotted(plain(side.name, 24), x or _absent(), _leak(side, attack, title))
+            Plotted(
+                plain(side.name, 24),
+                x or _absent(),
+                _leak(side, attack, title),
+                series=side.series,
+            )
             for side, x in zip(sides, across, strict=True)
         ]
         shown = f"{wording.name_of(title)}, {plain(attack, 30)}"
-        figure = pareto(shown, plotted, floor, 460, 340, below=label)
+        figure = pareto(shown, plotted, floor, 460, 340, below=label, chance=chance)
         if figure:
             drawn.append((shown, figure))
     return drawn
