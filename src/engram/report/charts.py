@@ -383,7 +383,7 @@ def _side_labels(
 ) -> list[Markup]:
     """Each side is named on the side of the chart where it lies."""
     names = ["members", "outsiders"]
-    labels = names if small else [f"{c:,} {n}" for c, n in zip(counts, names, strict=True)]
+    labels = names if small else [wording.counted(c, n) for c, n in zip(counts, names, strict=True)]
     ahead = 0 if _mean(shown.edges, sides[0]) >= _mean(shown.edges, sides[1]) else 1
     behind = 1 - ahead
     return [

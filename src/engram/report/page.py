@@ -173,6 +173,7 @@ def environment() -> Environment:
         "interval": wording.interval_of,
         "unit": wording.unit_of,
         "num": wording.number,
+        "counted": wording.counted,
         "percent": wording.percent,
         "clip": wording.clip,
         "middle": wording.middle,
@@ -217,6 +218,8 @@ def above(percentile: float, outsiders: int) -> str:
     'above all 300 outsiders'
     """
     if percentile == 0:
+        if outsiders == 1:
+            return "above the only outsider"
         return f"above all {outsiders:,} outsiders" if outsiders else "above all outsiders"
     return f"above {wording.percent(1 - percentile)} of outsiders"
 
@@ -332,7 +335,8 @@ def tiles(doc: AuditDocument) -> tuple[tuple[str, str, str], ...]:
             note = f"{wording.interval_of(finding)}; n = {finding.n:,}"
             found.append((label, wording.value_of(finding), note))
     setup = doc.setup
-    sides = f"{setup.members:,} members, {setup.outsiders:,} outsiders"
+    of = wording.counted
+    sides = f"{of(setup.members, 'members')}, {of(setup.outsiders, 'outsiders')}"
     found.append(("records", f"{setup.members + setup.outsiders:,}", sides))
     if setup.owners is not None:
         found.append(("owners", f"{setup.owners:,}", "people whom the records are about"))

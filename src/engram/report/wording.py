@@ -180,6 +180,15 @@ def middle(text: str, limit: int = 24) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something, one of it without its s.
+
+    >>> counted(1200, "outsiders"), counted(1, "outsiders")
+    ('1,200 outsiders', '1 outsider')
+    """
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+
+
 def duration(seconds: float | int) -> str:
     """Seconds in words.
 
