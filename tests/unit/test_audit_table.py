@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from engram.cli.judge import _table
@@ -37,9 +38,12 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_lost(width, monkeyp
 
 
 def test_a_choice_that_failed_is_not_called_the_best():
-    best = SimpleNamespace(finding=Finding("AUC", 0.21, 0.01, 0.52, 91), attack="zlib")
+    best = SimpleNamespace(finding=Finding("AUC", 0.21, 0.01, 0.52, 91), attack="zlib",
+                           judged_on=np.array([True, False]))  # fmt: skip
     assert _whose(best) == "zlib, which looked best on the other half of the records"
-    best.finding = Finding("AUC", 0.55, 0.4, 0.7, 91)
+    best.judged_on = np.array([True, True])
+    assert _whose(best) == "the best of them", "nothing was chosen"
+    best.finding, best.judged_on = Finding("AUC", 0.55, 0.4, 0.7, 91), np.array([True, False])
     assert _whose(best) == "the best of them"
 
 

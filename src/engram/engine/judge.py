@@ -217,7 +217,7 @@ def _verdict(best: Any, findings: list[dict[str, Any]], split: str, why: str) ->
 
 def _whose(best: Any) -> str:
     """Whose numbers these are; a half that disagrees with the other one has no best attack."""
-    if best.finding.value >= 0.5:
+    if best.finding.value >= 0.5 or best.judged_on.all():
         return "the best of them"
     return f"{best.attack}, which looked best on the other half of the records"
 

@@ -24,7 +24,7 @@ KNOWN = (
     "loss", "zlib", "lowercase", "min-k", "min-k-plus-plus", "reference",
     "samia", "label-only", "lira", "rmia", "quantile-regression", "posterior-attack",
     "surprising-tokens", "neighbourhood", "recall", "gradient-norm", "dc-pdd", "spv-mia",
-    "ensemble", "ratio", "node-membership", "likelihood-ratio",
+    "ensemble", "likelihood-ratio", "node-membership", "ratio",
 )  # fmt: skip
 """Things that often stand side by side, a hue each, in lines of six; a name that is not here gets
 its style by its checksum."""
