@@ -28,6 +28,21 @@ def test_every_command_has_help(engram, command):
     assert command in said.out
 
 
+def test_help_of_a_command_is_found_by_either_name(engram):
+    assert engram("help", "ls").out == engram("ls", "--help").out
+
+
+def test_a_value_of_the_wrong_kind_is_told_without_the_help_text(refused):
+    assert "error: --seed: invalid literal for int() with base" in refused("doctor", "--seed", "x")
+
+
+def test_options_of_ls_stand_with_and_without_an_equals_sign(engram, store):
+    first, second = (engram("ls", "runs", *args) for args in (
+        (f"--store={store.root}",), ("--store", store.root)))  # fmt: skip
+    assert first.code == 0
+    assert first.out == second.out
+
+
 def test_help_of_a_method_shows_its_fields(engram):
     said = engram("train", "finetune-lm", "--help")
     assert said.code == 0

@@ -67,6 +67,34 @@ def test_a_finished_folder_loses_its_leftovers_alone(kept):
     assert not left.exists()
 
 
+def test_folders_of_others_that_are_called_alike_are_left_alone(kept):
+    for name in ("mail/.incoming", "project/.work-mine"):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "letter").write_text("dear")
+        (kept / name).with_name("letter").write_text("dear")
+    assert [t.path.name for t in dispensable(kept)] == ["tuned-2"]
+
+
+def test_answers_that_are_being_asked_for_stay(kept):
+    asked = kept / "signals" / "tokens-1"
+    asked.mkdir()
+    with (asked / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert asked not in [t.path for t in dispensable(kept, cached=True)]
+    assert asked in [t.path for t in dispensable(kept, cached=True)]
+
+
+def test_what_cannot_be_deleted_is_not_told_to_be(kept, engram, monkeypatch):
+    def refuses(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("engram.store.upkeep.shutil.rmtree", refuses)
+    said = engram("prune", "--store", kept, "--delete")
+    assert said.code == 2
+    assert "deleted" not in said.out
+    assert "Permission denied" in said.err
+
+
 def test_results_survive_everything(kept):
     found = dispensable(kept, cached=True)
     assert {t.why for t in found} == {GIVEN_UP, CACHED}
@@ -148,6 +176,7 @@ def test_a_finished_run_that_was_copied_in_is_told_too(kept, store):
 def test_names_cannot_steer_a_terminal(kept, engram):
     name = "tuned\x1b[2J\nred\u202egnp.exe"
     (kept / name / ".work-1").mkdir(parents=True)
+    (kept / name / ".work-1" / "lock").write_text("")
     (kept / f"x{name}").mkdir()
     (kept / f"x{name}" / "run.json").write_text("{}")
     for said in (engram("prune", "--store", kept), engram("doctor", "--store", kept),
@@ -161,7 +190,12 @@ def test_names_cannot_steer_a_terminal(kept, engram):
 
 def test_a_file_is_no_store(tmp_path, engram):
     (tmp_path / "file").write_text("")
-    for command in ("doctor", "prune"):
-        said = engram(command, "--store", tmp_path / "file")
+    for command in (["doctor"], ["prune"], ["verify"], ["ls", "runs"]):
+        said = engram(*command, "--store", tmp_path / "file")
         assert said.code == 2
         assert "is a file, not a store" in said.err
+
+
+@pytest.mark.parametrize("command", [["verify"], ["ls", "targets"], ["prune"]])
+def test_a_store_that_is_not_there_is_not_called_whole_or_empty(refused, command):
+    assert "nowhere" in refused(*command, "--store", "nowhere")

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 
@@ -38,8 +40,8 @@ usage: engram COMMAND ... (engram COMMAND --help says more)
 
 {commands}
 
-everywhere: --json (one JSON document on standard output), --config FILE, --print-config,
-            --seed N, --device auto|cpu|cuda, --store DIR
+nearly everywhere: --json (one JSON document on standard output), --config FILE,
+            --print-config, --seed N, --device auto|cpu|cuda, --store DIR
 exit code:  0 fine, 1 a finding is over policy, 2 a mistake that you can mend
 
 tab key:    engram completion --help
@@ -50,6 +52,7 @@ new here? engram demo"""
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; turn the user's mistakes into two calm lines."""
     args = sys.argv[1:] if argv is None else argv
+    _replace_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a terminal cannot show is no reason to fail
             stream.reconfigure(errors="replace")
@@ -59,6 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     except EngramError as error:
         code = _complain(str(error), error.hint, as_json="--json" in args)
     except KeyboardInterrupt:
+        with suppress(ValueError):  # not the main thread; else a second one ends it at once
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         code = _complain("interrupted", "the same command goes on where it stopped", code=130)
     except MemoryError:
         code = _complain("out of memory", "try a smaller --batch-tokens or --batch-size")
@@ -67,7 +72,6 @@ def main(argv: list[str] | None = None) -> None:
             raise
         code = _complain("out of memory", "try a smaller model, --batch-tokens or --batch-size")
     except BrokenPipeError:  # the reader (head, less) has gone: not a mistake
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as problem:
         where = f" {problem.filename}" if problem.filename else ""
@@ -76,11 +80,14 @@ def main(argv: list[str] | None = None) -> None:
             "are the paths right, and may you read and write there?",
             as_json="--json" in args,
         )
+    _let_go_of_the_output()
     raise SystemExit(code)
 
 
 def dispatch(args: list[str]) -> int:
     """Find the command's module, import it, and run it; returns the exit code."""
+    if args[:1] == ["help"] and args[1:]:
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         lines = (f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items())
@@ -92,10 +99,55 @@ def dispatch(args: list[str]) -> int:
     if args[0] not in COMMANDS:
         raise EngramError(
             f"there is no command called {args[0]!r}",
-            hint=nearest(args[0], COMMANDS, "`engram --help` lists them"),
+            hint=nearest(args[0], (*COMMANDS, "--help", "--version"), "`engram --help` lists them"),
         )
+    _check_names(args)
     module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
-    return int(getattr(module, args[0])(args[1:]) or 0)
+    try:
+        return int(getattr(module, args[0])(args[1:]) or 0)
+    except SystemExit as stop:  # of a `--help` that has been answered
+        if not isinstance(stop.code, int | None):
+            raise
+        return stop.code or 0
+
+
+def _check_names(args: list[str]) -> None:
+    """Refuse names that this locale has no letters for: a model's files could not be opened."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return
+    for name in (os.getcwd(), *args):
+        if any("\udc80" <= character <= "\udcff" for character in name):
+            raise EngramError(
+                f"the locale here ({encoding}) has no letters for {os.fsencode(name)!r}",
+                hint="set PYTHONUTF8=1, or LC_ALL=C.UTF-8, and give the same command again",
+            )
+
+
+def _replace_what_is_closed() -> None:
+    """Put nothing in the place of standard streams that the caller closed (`engram ls >&-`).
+
+    Else the next file that is opened takes the number of one, and what is meant for people is
+    written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+            mode = "w" if number else "r"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _let_go_of_the_output() -> None:
+    """Drop what cannot be written, so that Python does not try again, and complain, at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _out_of_memory(problem: RuntimeError) -> bool:
@@ -105,11 +157,13 @@ def _out_of_memory(problem: RuntimeError) -> bool:
 
 
 def _complain(fact: str, hint: str, code: int = 2, as_json: bool = False) -> int:
-    print(f"error: {plain(fact)}", file=sys.stderr)
-    if hint:
-        print(f"  hint: {plain(hint)}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"error": fact, "hint": hint}))
+    with suppress(OSError):  # nobody is there to read it
+        print(f"error: {plain(fact)}", file=sys.stderr)
+        if hint:
+            print(f"  hint: {plain(hint)}", file=sys.stderr)
+    with suppress(OSError):
+        if as_json:
+            print(json.dumps({"error": fact, "hint": hint}), flush=True)
     return code
 
 

@@ -72,6 +72,12 @@ def verify(args: list[str]) -> int:
         return 0
     from engram.engine.deletion import verify as check_ledger  # which asks for torch
 
+    if not options.root.is_dir():
+        what = "is a file, not a store" if options.root.exists() else "is not there"
+        raise EngramError(
+            f"the store {options.root} {what}, so there is no ledger to check",
+            hint="name the store with --store, or in ENGRAM_RUNS",
+        )
     files = [path for path in options.what if not path.is_dir()]
     folders = [path for path in options.what if path.is_dir()]
     if len(files) > 1 or len(folders) > 1:

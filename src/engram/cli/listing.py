@@ -2,6 +2,8 @@
 
 import ast
 import json
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import wrap
@@ -26,7 +28,8 @@ def ls(args: list[str]) -> int:
         return 0
     if len(args) > 1 or (args and args[0].startswith("-")):
         raise EngramError(
-            f"`engram ls` cannot use {args[-1]!r}", hint="usage: engram ls [KIND] [--json]"
+            f"`engram ls` cannot use {_first_odd(args)!r}",
+            hint="usage: engram ls [KIND] [--json] [--store DIR] [--studies DIR]",
         )
     wanted = (*catalog.KINDS, *LISTS)
     if args and args[0] not in wanted:
@@ -42,8 +45,23 @@ def ls(args: list[str]) -> int:
         print(f"{kind}:" if rows else f"{kind}: none yet")
         width = max((len(row["name"]) for row in rows), default=0)
         for row in rows:
-            print(plain(f"  {row['name']:<{width}}  {row['summary']}{_needs(row)}", keep=""))
+            said = plain(f"{row['name']:<{width}}  {row['summary']}{_needs(row)}", keep="")
+            print("\n".join(_fitted(f"  {said}", width + 4)))
     return 0
+
+
+def _fitted(line: str, margin: int) -> list[str]:
+    """A line in pieces that fit a terminal, each after the first behind a margin.
+
+    A pipe gets it whole, for `grep` and `cut`.
+    """
+    columns = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(line) <= columns or columns - margin < 20:
+        return [line]
+    first, *rest = wrap(
+        line[margin:], columns - margin, break_on_hyphens=False, break_long_words=False
+    ) or [""]
+    return [line[:margin] + first, *(" " * margin + each for each in rest)]
 
 
 def explain(args: list[str]) -> int:
@@ -68,17 +86,18 @@ def _told(page: Explained) -> str:
     lines.append("fields:" if page.fields else "fields: none")
     for field in page.fields:
         default = f" = {field.default}" if field.default else ""
-        lines += [f"  {field.name}: {field.type}{default}", *_wrapped(field.help, "      ")]
+        lines += _wrapped(f"{field.name}: {field.type}{default}", "  ", "      ")
+        lines += _wrapped(field.help, "      ")
     needs = [*page.needs, *packages(page, here=True)]
     if needs:
         lines += ["", "needs:", *(line for each in needs for line in _wrapped(each, "  "))]
-    lines += ["", f"example: {page.example}", f"paper: {page.paper}", "", *_verdicts(page)]
-    return "\n".join(lines)
+    lines += ["", f"example: {page.example}", *_wrapped(f"paper: {page.paper}", "", "  ")]
+    return "\n".join([*lines, "", *_verdicts(page)])
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
+def _wrapped(text: str, indent: str, further: str = "") -> list[str]:
     whole = {"break_on_hyphens": False, "break_long_words": False}
-    return wrap(text, 96, initial_indent=indent, subsequent_indent=indent, **whole)
+    return wrap(text, 96, initial_indent=indent, subsequent_indent=further or indent, **whole)
 
 
 def _verdicts(page: Explained) -> list[str]:
@@ -87,7 +106,7 @@ def _verdicts(page: Explained) -> list[str]:
         return ["verdicts: no study tests it yet"]
     lines = ["verdicts:"]
     for study in page.studies:
-        lines += [f"  {study.name} ({study.evidence}): {study.asks}"]
+        lines += _wrapped(f"{study.name} ({study.evidence}): {study.asks}", "  ")
         for claim in study.claims:
             lines += _wrapped(f"{claim.verdict}: {claim.text} ({claim.ours})", "    ")
     return lines
@@ -144,7 +163,11 @@ def _rows(kind: str, store: str, studies: str) -> list[dict[str, Any]]:
         return _studies(studies)
     from engram.store import default_root, rows
 
-    found = rows(Path(store) if store else default_root())
+    root = Path(store) if store else default_root()
+    if (store and not root.is_dir()) or root.is_file():
+        fact = f"{root} is a file, not a store" if root.exists() else f"there is no store at {root}"
+        raise EngramError(fact, hint="name another with --store, or make a run first")
+    found = rows(root)
     return [
         {"name": row.folder, "summary": f"{row.created}  {row.kind}  {row.method}  {row.headline}"}
         for row in found
@@ -171,11 +194,20 @@ def _first_line(family: str) -> str:
     return text.partition("\n")[0]
 
 
+def _first_odd(args: list[str]) -> str:
+    """The first word that is an option; else the second, since one kind may be named."""
+    return next((arg for arg in args if arg.startswith("-")), args[-1])
+
+
 def _flag(args: list[str], flag: str) -> tuple[list[str], bool]:
     return [a for a in args if a != flag], flag in args
 
 
 def _value(args: list[str], flag: str) -> tuple[list[str], str]:
+    for place, arg in enumerate(args):
+        if arg.startswith(f"{flag}="):
+            args = [*args[:place], flag, arg.partition("=")[2], *args[place + 1 :]]
+            break
     if flag not in args:
         return args, ""
     place = args.index(flag)

@@ -95,9 +95,12 @@ def _plain(box: str) -> tuple[str, str]:
     lines = [
         re.sub(r"^[\u2502|]|[\u2502|]$", "", line.strip()).strip() for line in text.splitlines()
     ]
-    kept = [line for line in lines if line and not re.match(r"^[\u2500-\u257f\s]", line)]
+    if len(lines) > 1 and re.fullmatch("-+", lines[1]):  # a frame in ASCII: its title, a rule
+        lines = lines[2:]
+    kept = [line for line in lines if line and not re.match(r"^([\u2500-\u257f\s]|-+$)", line)]
     kept = [line for line in kept if not line.startswith("For full helptext")]
-    fact = " ".join(kept[:4]).strip().rstrip(":")
+    said = re.sub(r"^Error parsing (?=-)", "", " ".join(kept[:4]).partition("Argument helptext")[0])
+    fact = said.strip().rstrip(":")
     return fact[:1].lower() + fact[1:] if fact else "the options cannot be read", ""
 
 

@@ -24,7 +24,7 @@ _FULL_WORDS = ("no space left", "file too large", "disk quota", "disk is full")
 
 def default_root() -> Path:
     """Where runs are kept: the folder named by `ENGRAM_RUNS`, else `runs` here."""
-    return Path(os.environ.get("ENGRAM_RUNS", "runs"))
+    return Path(os.environ.get("ENGRAM_RUNS") or "runs")
 
 
 def run_id(method: str, /, **inputs: Any) -> str:

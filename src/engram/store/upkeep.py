@@ -126,7 +126,7 @@ def dispensable(root: Path, *, cached: bool = False) -> list[Dispensable]:
     _check_store(root)
     found = [Dispensable(p, GIVEN_UP, size_of(p)) for p in _given_up(root)]
     if cached and (root / SIGNALS).is_dir() and not (root / SIGNALS).is_symlink():
-        inside = sorted((root / SIGNALS).iterdir())
+        inside = [path for path in sorted((root / SIGNALS).iterdir()) if not _held(path)]
         found += [Dispensable(p, CACHED, size_of(p)) for p in inside]
     return found
 
@@ -136,6 +136,7 @@ def prune(root: Path, things: list[Dispensable]) -> int:
 
     Raises:
         EngramError: Something would be deleted that does not lie in the store.
+        OSError: Something cannot be deleted.
     """
     home = root.resolve()
     for thing in things:
@@ -147,8 +148,8 @@ def prune(root: Path, things: list[Dispensable]) -> int:
     for thing in things:
         if thing.path.is_symlink() or not thing.path.is_dir():
             thing.path.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(thing.path, ignore_errors=True)
+        elif thing.path.exists():
+            shutil.rmtree(thing.path)
     return sum(thing.size for thing in things)
 
 
@@ -173,11 +174,20 @@ def _given_up(root: Path) -> Iterator[Path]:
     for folder in sorted(root.iterdir()):
         if folder.is_symlink() or not folder.is_dir() or folder.name == SIGNALS:
             continue
-        work = [p for p in folder.iterdir() if p.name.startswith(WORK) or p.name == INCOMING]
-        if not work or any(_held(path) for path in work):
-            continue
         finished = (folder / RECORD).is_file() or (folder / TARGET).is_file()
-        yield from work if finished else [folder]
+        work = [path for path in folder.iterdir() if _is_work(path)]
+        incoming = folder / INCOMING
+        if not (work or (finished and incoming.is_dir())) or any(_held(path) for path in work):
+            continue
+        yield from [*work, *[incoming] * incoming.is_dir()] if finished else [folder]
+
+
+def _is_work(path: Path) -> bool:
+    """Whether it is a folder that a training of ours worked in: its first file is its lock.
+
+    Folders of the same name that others made in a folder which is used as a store are theirs.
+    """
+    return path.name.startswith(WORK) and not path.is_symlink() and (path / "lock").is_file()
 
 
 def _held(work: Path) -> bool:

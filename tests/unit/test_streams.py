@@ -1,0 +1,94 @@
+"""Standard streams that are closed, full, narrow or left by their reader."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engram
+from engram.cli import main
+
+SOURCES = Path(engram.__file__).parents[1]
+
+
+def shell(line, **env):
+    """What a shell says of `engram ...`, with Python in its place."""
+    line = line.replace("engram", f"'{sys.executable}' -m engram")
+    env = {**os.environ, "PYTHONPATH": str(SOURCES), **env}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=env)
+
+
+def test_closed_streams_are_no_reason_to_fail():
+    ran = shell("engram ls families >&- && engram explain loss >&- 2>&- <&-")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_a_mistake_is_not_told_on_the_output_where_errors_are_closed():
+    ran = shell("engram nonsense --json 2>&-")
+    assert ran.returncode == 2
+    assert "nonsense" in json.loads(ran.stdout)["error"]
+
+
+def test_a_full_disk_is_told_in_two_lines():
+    ran = shell("engram ls --json >/dev/full")
+    assert ran.returncode == 2
+    assert [line.split(":")[0].strip() for line in ran.stderr.splitlines()] == ["error", "hint"]
+
+
+def test_a_reader_that_has_gone_is_no_mistake():
+    ran = shell("engram ls --json | true; exit ${PIPESTATUS[0]}")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def on_a_terminal(*args):
+    """What a terminal of 60 columns is shown."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(SOURCES), "COLUMNS": "60"}
+    ran = subprocess.run([sys.executable, "-m", "engram", *args], stdout=theirs, env=env)
+    os.close(theirs)
+    assert ran.returncode == 0
+    return os.read(ours, 2**16).decode().splitlines()
+
+
+def test_lists_fit_a_terminal_and_are_whole_in_a_pipe():
+    shown, piped = on_a_terminal("ls", "families"), shell("engram ls families").stdout.splitlines()
+    assert max(map(len, shown)) <= 60 < max(map(len, piped))
+    (start,) = [n for n, line in enumerate(shown) if line.startswith("  masked-lm ")]
+    margin = piped[1].index("Language models")
+    assert shown[start + 1].startswith(" " * margin)
+    assert shown[start + 1][margin] != " "
+    assert " ".join(" ".join(shown).split()) == " ".join(" ".join(piped).split())
+
+
+def test_a_second_interrupt_ends_it_without_a_word(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engram.cli.listing.ls", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(["ls"])
+        assert stop.value.code == 130
+        assert capsys.readouterr().err.startswith("error: interrupted")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_name_that_the_locale_has_no_letters_for_is_refused(tmp_path):
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = shell("engram doctor --store m\u00fcll", **plain)
+    assert ran.returncode == 2
+    assert "PYTHONUTF8=1" in ran.stderr
+    assert not ran.stdout
+
+
+def test_a_mistake_reads_the_same_without_a_frame():
+    ran = shell("engram doctor --seed x", PYTHONIOENCODING="ascii")
+    assert ran.stderr.startswith("error: --seed: invalid literal for int() with base 10: 'x'\n")
