@@ -92,3 +92,16 @@ def test_a_name_that_the_locale_has_no_letters_for_is_refused(tmp_path):
 def test_a_mistake_reads_the_same_without_a_frame():
     ran = shell("engram doctor --seed x", PYTHONIOENCODING="ascii")
     assert ran.stderr.startswith("error: --seed: invalid literal for int() with base 10: 'x'\n")
+
+
+@pytest.mark.parametrize("line", ["prune", "reindex", "report nothing", "report --help"])
+def test_commands_that_ask_no_model_import_no_torch(line, tmp_path):
+    code = (
+        "import sys; from engram.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: sys.exit({'torch', 'transformers'} & set(sys.modules) or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True,
+                         text=True, env={**os.environ, "PYTHONPATH": str(SOURCES)},
+                         cwd=tmp_path)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr

@@ -1,14 +1,18 @@
 """What the commands say: progress on standard error, results on standard output."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engram.cli.plain import plain
-from engram.engine import EngineRun, Reading, pick_device
 from engram.parts.processes import launched
+
+if TYPE_CHECKING:  # the engine imports torch, and who only prints has no need of it
+    from engram.engine import EngineRun, Reading
 
 QUIET_SECONDS, PLAIN_SECONDS = 2.0, 15.0
 
@@ -84,6 +88,8 @@ class Progress:
 
 def make_run(options: Any, reading: Reading | None = None) -> EngineRun:
     """The engine's run for a command's options."""
+    from engram.engine import EngineRun, Reading, pick_device
+
     more: dict[str, Any] = {}
     if cluster := getattr(options, "cluster", ""):
         from engram.engine.cluster import executor_for
