@@ -25,6 +25,7 @@ BY_HAND = {"ls": ("--json", "--store", "--studies"), "explain": ("--json",),
            "completion": ("--json",)}  # fmt: skip
 """The options of commands that read their own."""
 BATTERIES, DEVICES = ("quick", "standard", "thorough"), ("auto", "cpu", "cuda")
+BUDGETS, LONG = ("smoke", "small", "full"), ("window", "refuse")
 
 BASH = """\
 # Tab completion of engram in bash. In ~/.bashrc:  eval "$(engram completion bash)"
@@ -129,6 +130,8 @@ def answer(words: list[str]) -> Answer:
     if not before:
         return _starting(word, _commands())
     command, *rest = before
+    if command == "help":
+        return _starting(word, _commands()) if not rest else iter(())
     if command not in COMMANDS:
         return iter(())
     name = rest[0] if command in KIND_OF and rest else ""
@@ -240,9 +243,18 @@ def _data() -> Answer:
     return ((source.name, source.summary) for source in describe_sources())
 
 
+def _families() -> Answer:
+    from engram import families
+
+    return ((name, "") for name in families.names())
+
+
 KNOWN: dict[str, Callable[[], Answer]] = {
     "--battery": lambda: ((name, "") for name in BATTERIES),
     "--device": lambda: ((name, "") for name in DEVICES),
+    "--budget": lambda: ((name, "") for name in BUDGETS),
+    "--long": lambda: ((name, "") for name in LONG),
+    "--family": _families,
     "--data": _data,
 }
 """Options that mean the same in every command."""
