@@ -105,3 +105,17 @@ def test_commands_that_ask_no_model_import_no_torch(line, tmp_path):
                          text=True, env={**os.environ, "PYTHONPATH": str(SOURCES)},
                          cwd=tmp_path)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
+
+
+def test_an_interrupt_while_a_command_is_loaded_ends_it_at_once():
+    code = (
+        "import engram.cli, os, signal\n"
+        "def load(name):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(1000)]\n"
+        "    except BaseException: os.abort()\n"
+        "engram.cli.import_module = load; engram.cli.main(['doctor'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                         env={**os.environ, "PYTHONPATH": str(SOURCES)})  # fmt: skip
+    assert ran.returncode == 130
+    assert ran.stderr.startswith("error: interrupted")

@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from io import TextIOWrapper
 
@@ -49,6 +50,9 @@ tab key:    engram completion --help
 new here? engram demo"""
 
 
+INTERRUPTED = ("interrupted", "the same command goes on where it stopped")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; turn the user's mistakes into two calm lines."""
     args = sys.argv[1:] if argv is None else argv
@@ -64,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         with suppress(ValueError):  # not the main thread; else a second one ends it at once
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        code = _complain("interrupted", "the same command goes on where it stopped", code=130)
+        code = _complain(*INTERRUPTED, code=130)
     except MemoryError:
         code = _complain("out of memory", "try a smaller --batch-tokens or --batch-size")
     except RuntimeError as problem:
@@ -102,13 +106,32 @@ def dispatch(args: list[str]) -> int:
             hint=nearest(args[0], (*COMMANDS, "--help", "--version"), "`engram --help` lists them"),
         )
     _check_names(args)
-    module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
+    with _ending_at_once():
+        module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
     try:
         return int(getattr(module, args[0])(args[1:]) or 0)
     except SystemExit as stop:  # of a `--help` that has been answered
         if not isinstance(stop.code, int | None):
             raise
         return stop.code or 0
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """End at the first interrupt, without an exception: libraries that load abort at one."""
+
+    def end(*_: object) -> None:
+        os._exit(_complain(*INTERRUPTED, code=130))
+
+    try:
+        before = signal.signal(signal.SIGINT, end)
+    except ValueError:  # not the main thread, which alone is told
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_names(args: list[str]) -> None:
