@@ -119,3 +119,9 @@ def test_an_interrupt_while_a_command_is_loaded_ends_it_at_once():
                          env={**os.environ, "PYTHONPATH": str(SOURCES)})  # fmt: skip
     assert ran.returncode == 130
     assert ran.stderr.startswith("error: interrupted")
+
+
+def test_a_folder_that_is_gone_is_told():
+    ran = shell('cd "$(mktemp -d)" && rmdir "$PWD" && engram doctor')
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: the folder that you are in has been deleted")

@@ -135,11 +135,20 @@ def _ending_at_once() -> Iterator[None]:
 
 
 def _check_names(args: list[str]) -> None:
-    """Refuse names that this locale has no letters for: a model's files could not be opened."""
+    """Refuse names that this locale has no letters for, and a folder that is gone.
+
+    Libraries that open a model's files abort at both, or say something else.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise EngramError(
+            "the folder that you are in has been deleted", hint="go to another, or make it again"
+        ) from None
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8":
         return
-    for name in (os.getcwd(), *args):
+    for name in (here, *args):
         if any("\udc80" <= character <= "\udcff" for character in name):
             raise EngramError(
                 f"the locale here ({encoding}) has no letters for {os.fsencode(name)!r}",
