@@ -13,6 +13,7 @@ from engram.core import EngramError
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+CONFIGS = ("config.json", "adapter_config.json")
 LARGEST_CONFIG = 16 * 2**20
 INDEX = "model.safetensors.index.json"
 
@@ -49,9 +50,12 @@ def _check_config(folder: Path) -> None:
             f"{folder} holds an adapter, not a whole model",
             hint="merge it into its base first: model.merge_and_unload().save_pretrained(...)",
         )
+    inner = sorted({str(p.parent) for name in CONFIGS for p in folder.glob(f"*/{name}")})
     raise EngramError(
         f"{folder} is not a model folder: it has no config.json",
-        hint="a model folder is what save_pretrained(folder) writes",
+        hint=f"inside of it are some: {', '.join(inner[:4])}"
+        if inner
+        else "a model folder is what save_pretrained(folder) writes",
     )
 
 
