@@ -36,7 +36,11 @@ def check_model_folder(folder: Path) -> None:
 def check_safe_weights(folder: Path) -> None:
     """The same of a model that reads no text, and so needs no tokenizer."""
     if not folder.is_dir():
-        raise EngramError(f"{folder} is a file, not a model folder", hint="give the folder")
+        raise EngramError(
+            f"{folder} is a file, not a model folder",
+            hint="give the folder; a model that has none (scikit-learn, ONNX) is audited by its "
+            "losses: engram audit --scores losses.csv",
+        )
     _check_config(folder)
     _check_no_code(folder)
     _check_weights(folder)
