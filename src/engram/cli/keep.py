@@ -73,7 +73,7 @@ def verify(args: list[str]) -> int:
     from engram.engine.deletion import verify as check_ledger  # which asks for torch
 
     if lost := [path for path in options.what if not path.exists()]:
-        raise EngramError(f"there is no {lost[0]}", hint="is the path right?")
+        raise EngramError(f"{lost[0]} cannot be read: it is not there", hint="is the path right?")
     files = [path for path in options.what if not path.is_dir()]
     folders = [path for path in options.what if path.is_dir()]
     if len(files) > 1 or len(folders) > 1:
