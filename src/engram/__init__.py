@@ -5,7 +5,25 @@ attack, measure). Importing this package imports neither torch nor any method.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not follow `__getattr__`
+    from engram import data, engine
+    from engram.core import EngramError, Finding, Ledger, Paper, Scores, Split, Target
+    from engram.data import read
+    from engram.engine import (
+        EngineRun,
+        audit,
+        compare,
+        edit,
+        forget,
+        known_records,
+        load,
+        measure,
+        to_forget,
+        train,
+        transform,
+    )  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -18,7 +36,14 @@ _PUBLIC = {
     "Split": "engram.core",
     "Target": "engram.core",
     "audit": "engram.engine",
+    "compare": "engram.engine",
+    "data": "",
     "edit": "engram.engine",
+    "engine": "",
+    "EngineRun": "engram.engine",
+    "forget": "engram.engine",
+    "known_records": "engram.engine",
+    "to_forget": "engram.engine",
     "load": "engram.engine",
     "measure": "engram.engine",
     "read": "engram.data",
@@ -26,14 +51,39 @@ _PUBLIC = {
     "transform": "engram.engine",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "EngineRun",
+    "EngramError",
+    "Finding",
+    "Ledger",
+    "Paper",
+    "Scores",
+    "Split",
+    "Target",
+    "__version__",
+    "audit",
+    "compare",
+    "data",
+    "edit",
+    "engine",
+    "forget",
+    "known_records",
+    "load",
+    "measure",
+    "read",
+    "to_forget",
+    "train",
+    "transform",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Fetch a public name on first use, so that importing the package stays instant."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'engram' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    if not (module := _PUBLIC[name]):
+        return import_module(f"{__name__}.{name}")
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -19,6 +19,13 @@ from engram.core.errors import EngramError, nearest
 
 HOME = Path(__file__).parent / "methods"
 KINDS = ("transforms", "recipes", "edits", "attacks", "measures")
+STATED = {
+    "recipes": ("family",),
+    "edits": ("families",),
+    "attacks": ("needs", "access"),
+    "measures": ("needs", "access"),
+}
+"""What a class of each kind says of itself beside its paper, as the protocols of `core` want it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,11 @@ class Entry:
                 if self.extra
                 else f"is the package {package!r} installed whole?",
             ) from None
+        if lost := [name for name in STATED.get(self.kind, ()) if not hasattr(found, name)]:
+            raise EngramError(
+                f"{self.name!r} ({self.address}) does not state {lost[0]!r}, as {self.kind} do",
+                hint=f"give the class a ClassVar {lost[0]}: see engram.core.arrows",
+            )
         return found  # type: ignore[return-value]
 
 

@@ -1,5 +1,7 @@
 """Training again as an edit: the very model that there would be without the records."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,10 +50,25 @@ def test_it_is_the_exact_reference(story):
     assert set(edited.ledger.having("forgotten")) == {pseudonym(i, "id") for i in forget.ids}
 
 
+def test_several_owners_go_at_once_and_exact_copies_with_them(story):
+    target, _, known, _ = story
+    first, second = sorted(set(known.trained.owners))[:2]
+    both = to_forget(target, known, owner=(first, second))
+    assert set(both.owners) == {first, second}
+
+
+def test_what_somebody_else_has_to_the_last_letter_goes_with_it(story):
+    target, _, known, _ = story
+    owners = list(known.trained.owners)
+    first, second = sorted(set(owners))[:2]
+    texts = list(known.trained.texts)
+    texts[owners.index(second)] = texts[owners.index(first)]
+    gone = to_forget(target, replace(known, trained=known.trained.with_texts(texts)), owner=first)
+    assert sorted(gone.owners) == sorted([*(o for o in owners if o == first), second])
+
+
 def test_another_seed_of_the_edit_changes_nothing(story):
     """The seed is the recipe's: it is that model, not another one like it."""
-    from dataclasses import replace
-
     target, run, known, forget = story
     edits = [
         edit(Retrain(), target, kept(known, forget), forget, replace(run, seed=seed))

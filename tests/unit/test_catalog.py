@@ -61,3 +61,9 @@ def test_listing_imports_neither_torch_nor_numpy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stderr) == []
     assert "min-k" in {row["name"] for row in json.loads(done.stdout)["attacks"]}
+
+
+def test_a_method_that_does_not_say_what_it_needs_is_an_error_with_a_hint():
+    entry = catalog.Entry("measures", "mine", "", "engram.core.paper:Paper")
+    with pytest.raises(EngramError, match="does not state 'needs', as measures do"):
+        entry.load()

@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from engram.core import EngramError, Finding
 from engram.report import page, wording
 from engram.report.document import parse
 from engram.report.limits import LARGEST, Limits, shrinking
+from engram.stats import split_audit
 
 made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("report_documents.py"))))
 
@@ -267,6 +269,14 @@ def test_verdict_comes_first_in_words_and_split_before_attacks(pages):
     assert order == sorted(order)
     assert words.count("inflated") > 7
     assert "inflated" not in pages["audit"].words
+
+
+@pytest.mark.parametrize("verdict", get_args(split_audit.Verdict))
+def test_every_verdict_that_a_split_can_have_has_a_page(verdict):
+    title = re.search(r"<strong>(.{15,})\.</strong>", report.render_html(made.audit(split=verdict)))
+    assert title
+    said = report.report_json(made.audit(split=verdict))["warnings"]
+    assert sum("AUC of 0.871" in warning for warning in said) == (verdict != "clean")
 
 
 def test_tokens_say_their_numbers(pages):

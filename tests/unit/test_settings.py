@@ -2,7 +2,9 @@
 
 import pytest
 
+from engram.cli.forget import ForgetOptions
 from engram.cli.judge import AuditOptions
+from engram.cli.parse import listed, parse
 from engram.core import EngramError
 from engram.engine.battery import make
 
@@ -38,3 +40,20 @@ def test_texts_become_as_many_numbers():
     assert make("measures", "personal-fields", {"fields": "name,city"}).fields == ("name", "city")
     with pytest.raises(EngramError, match=r"label-only\.strengths is 'much', which is not float"):
         make("attacks", "label-only", {"strengths": "0.1,much"})
+
+
+def test_an_option_with_two_values_is_refused_and_not_half_heard():
+    with pytest.raises(EngramError, match="--owner is given twice: a and b"):
+        parse("engram forget", ["t", "--owner", "a", "--owner=b"], ForgetOptions)
+    again = parse("engram forget", ["t", "--owner", "a", "--json", "--owner", "a"], ForgetOptions)
+    assert again.options.owner == "a"
+
+
+def test_a_list_stands_between_commas_or_in_a_file(tmp_path):
+    (tmp_path / "ids.txt").write_text("\ufeffa b\n\n c,d \n", encoding="utf-8")
+    assert listed(str(tmp_path / "ids.txt")) == ("a b", "c,d")
+    assert listed("a, b") == ("a", "b")
+    assert listed(str(tmp_path)) == (str(tmp_path),)
+    (tmp_path / "ids.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(EngramError, match="cannot be read as text"):
+        listed(str(tmp_path / "ids.txt"))

@@ -1,5 +1,6 @@
 """`engram forget`: a deletion request, one method or many, or two exported logs."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import tyro
 from engram import catalog, data
 from engram.cli.judge import cell, fitted, judge_limit, read_policy, report_of
 from engram.cli.output import make_run, number, tell
-from engram.cli.parse import Common, Printed, parse, split_list
+from engram.cli.parse import Common, Printed, listed, parse, split_list
 from engram.core import EngramError, Finding, Split, Target
 from engram.data.answer_logs import read_answer_log
 from engram.engine import EngineRun, known_records, load, to_forget
@@ -31,9 +32,10 @@ class ForgetOptions(Common):
     target: tyro.conf.Positional[str] = ""
     """The target that is to forget."""
     owner: str = ""
-    """Forget all records of this owner."""
+    """Forget all records of this owner, of several with commas between them, or of those in a file
+    that has one a line."""
     ids: str = ""
-    """Forget the records with these ids, with commas between them."""
+    """Forget the records with these ids, with commas between them or in a file with one a line."""
     records: str = ""
     """Forget the records in this file; they are found by their content."""
     method: str = ""
@@ -82,8 +84,9 @@ def forget(args: list[str]) -> int:
     method = None if automatic else catalog.find("edits", name).load()()
     known = known_records(target, options.data)
     asked = data.read(options.records, **columns_of(target)) if options.records else None
-    ids = split_list(options.ids)
-    records = to_forget(target, known, owner=options.owner, ids=ids, records=asked)
+    owners = _owners(options.owner, target)
+    records = to_forget(target, known, owner=owners, ids=listed(options.ids), records=asked)
+    _tell_of_copies(owners, records)
     if options.compare:
         return _compare(options, target, known, records, run)
     attempts: tuple[Attempt, ...] = ()
@@ -111,6 +114,21 @@ def forget(args: list[str]) -> int:
     )
     _tell(done, attempts, options.json)
     return 0
+
+
+def _owners(asked: str, target: Target) -> tuple[str, ...]:
+    """Whose records go: one owner, whose name may have a comma in it, or several."""
+    is_one = asked != "" and asked in (target.ledger.owners or ())
+    return (asked,) if is_one else listed(asked)
+
+
+def _tell_of_copies(owners: tuple[str, ...], records: Split) -> None:
+    if owners and (others := [o for o in records.owners or () if o not in owners]):
+        print(
+            f"{len(others)} of the {len(records)} records are somebody else's, the same to the "
+            "last letter: they go too, or the model would still know what they say",
+            file=sys.stderr,
+        )
 
 
 def _check(options: ForgetOptions) -> None:

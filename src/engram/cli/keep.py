@@ -78,6 +78,8 @@ def verify(args: list[str]) -> int:
             f"the store {options.root} {what}, so there is no ledger to check",
             hint="name the store with --store, or in ENGRAM_RUNS",
         )
+    if lost := [path for path in options.what if not path.exists()]:
+        raise EngramError(f"{lost[0]} cannot be read: it is not there", hint="is the path right?")
     files = [path for path in options.what if not path.is_dir()]
     folders = [path for path in options.what if path.is_dir()]
     if len(files) > 1 or len(folders) > 1:

@@ -16,6 +16,7 @@ from engram.core import EngramError, nearest
 from engram.store import default_root
 
 LARGEST_CONFIG = 2**20
+LARGEST_LIST = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def parse(prog: str, args: list[str], options: type, method: type | None = None)
         parts.append(("method", method))
     job = make_dataclass("Job", parts)
     flags = _flags(options) | (_flags(method) if method else {})
+    _check_once(args)
     args = [*args, *_from_config(args, flags)]
     _check_known(args, flags)
     parsed = _tyro(prog, args, job, method)
@@ -119,6 +121,21 @@ def _check_known(args: list[str], flags: dict[str, Any]) -> None:
             raise EngramError(
                 f"there is no option {name}",
                 hint=nearest(name, sorted(known), "--help lists the options"),
+            )
+
+
+def _check_once(args: list[str]) -> None:
+    """Refuse an option with two values: tyro would take the last one, and drop the first unsaid."""
+    given: dict[str, str] = {}
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        if not arg.startswith("--") or arg == "--":
+            continue
+        name, equals, value = arg.partition("=")
+        name, value = name.replace("_", "-"), value if equals else following
+        if given.setdefault(name, value) != value and not value.startswith("--"):
+            raise EngramError(
+                f"{name} is given twice: {given[name]} and {value}",
+                hint="give it once; where it takes several values, put commas between them",
             )
 
 
@@ -208,6 +225,28 @@ def _setting(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_setting(v) for v in value]
     return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def listed(values: str) -> tuple[str, ...]:
+    """The lines of a file, where `values` names one, else what stands between commas.
+
+    Raises:
+        EngramError: The file is not text, or too large.
+    """
+    path = Path(values)
+    if "," in values or not path.is_file():
+        return split_list(values)
+    try:
+        if path.stat().st_size > LARGEST_LIST:
+            raise EngramError(f"{path} is larger than {LARGEST_LIST} bytes", hint="is it a list?")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise EngramError(
+            f"{path} cannot be read as text ({problem})", hint="write one a line, in UTF-8"
+        ) from None
+    if not (found := tuple(line.strip() for line in lines if line.strip())):
+        raise EngramError(f"{path} is empty", hint="write one a line")
+    return found
 
 
 def split_list(values: str) -> tuple[str, ...]:

@@ -201,7 +201,8 @@ def _numbers(rows: Rows, column: str) -> Float64[np.ndarray, " n"]:
         raise EngramError(
             f"{rows.origin}, {rows.where(row)}: {column!r} is {numbers[row]} "
             f"({np.sum(~np.isfinite(numbers))} such scores)",
-            hint="leave records without a score out, or give them the score of a plain outsider",
+            hint="a probability of 0 has no finite loss: take -log(max(p, 1e-12)); leave records "
+            "without a score out",
         )
     return numbers
 

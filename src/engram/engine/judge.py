@@ -68,7 +68,7 @@ def judge(
         verdict["sentence"] += _uncorrected(attacks)
     sign = -1.0 if best.turned else 1.0
     together = _ensemble(scores, is_member, owners, seed)
-    missing = _missing(attacks, fair)
+    missing = _missing(attacks, scores, fair)
     return Judgement(split_audit, headline, attacks, verdict, missing, sign, together)
 
 
@@ -244,13 +244,18 @@ def _caught(findings: list[dict[str, Any]]) -> str:
     return ""
 
 
-def _missing(attacks: list[dict[str, Any]], fair: bool) -> list[str]:
+def _missing(
+    attacks: list[dict[str, Any]], scores: Mapping[str, np.ndarray], fair: bool
+) -> list[str]:
     notes = {} if fair else {"whether the split is fair": "see the split audit"}
     for attack in attacks:
         for found in attack["findings"] + attack["owner_findings"]:
             if found["value"] is None:
                 where = "by owner" if found["split"] == "owners" else "by record"
                 notes[f"{found['name']} {where}"] = found["note"]
+    for name, values in scores.items():
+        if len(values) and np.ptp(values) == 0:
+            notes[name] = "it gives every record the same score, which tells nothing"
     return [f"{name}: {note}" for name, note in notes.items()]
 
 

@@ -60,13 +60,14 @@ def to_forget(
     target: Target,
     known: Known,
     *,
-    owner: str = "",
+    owner: str | tuple[str, ...] = "",
     ids: tuple[str, ...] = (),
     records: Split | None = None,
 ) -> Split:
     """The records of a deletion request, checked against the ledger.
 
-    Exactly one of `owner`, `ids` and `records` is given. Records are found by their content.
+    Exactly one of `owner` (one or several), `ids` and `records` is given. Records are found by
+    their content, and exact copies go with them, whosever they are.
 
     Raises:
         EngramError: None or several are given, or one of them was not trained on; where a base of
@@ -78,11 +79,12 @@ def to_forget(
             f"{sum(given)} ways to say what to forget are given, but it takes one",
             hint="use --owner, --ids or --records",
         )
+    owners = (owner,) if isinstance(owner, str) and owner else tuple(owner)
     try:
-        return _asked_for(target, known, owner, ids, records)
+        return _asked_for(target, known, owners, ids, records)
     except EngramError:
         for base in _bases(target):
-            if _learnt(base, owner, ids, records):
+            if _learnt(base, owners, ids, records):
                 raise EngramError(
                     f"target {target.name!r} was not trained on these records, but its base "
                     f"{base.name!r} was, or on records made from them",
@@ -103,26 +105,28 @@ def _bases(target: Target) -> Iterator[Target]:
         yield target
 
 
-def _learnt(base: Target, owner: str, ids: tuple[str, ...], records: Split | None) -> bool:
+def _learnt(
+    base: Target, owners: tuple[str, ...], ids: tuple[str, ...], records: Split | None
+) -> bool:
     try:
-        return bool(len(_asked_for(base, known_records(base), owner, ids, records)))
+        return bool(len(_asked_for(base, known_records(base), owners, ids, records)))
     except EngramError:
         return False
 
 
 def _asked_for(
-    target: Target, known: Known, owner: str, ids: tuple[str, ...], records: Split | None
+    target: Target,
+    known: Known,
+    owners: tuple[str, ...],
+    ids: tuple[str, ...],
+    records: Split | None,
 ) -> Split:
-    if owner:
-        if owner in origin_owners_of(known.trained):  # all were made from theirs, among others
+    if owners:
+        if set(owners) & set(origin_owners_of(known.trained)):  # all were made from theirs too
             return known.trained.renamed("forget")
-        wanted = target.ledger.of_owner(owner)
-        if not wanted:
-            raise EngramError(
-                f"owner {owner!r} has no records that this target was trained on",
-                hint=_owners_hint(target, owner),
-            )
-        return known.trained.select(wanted, name="forget")
+        wanted = dict.fromkeys(i for owner in owners for i in _records_of(target, owner))
+        same = set(known.trained.select(list(wanted), name="forget").digests)
+        return _found(known, same, frozenset())  # and their exact copies, whose else they may be
     if ids:
         made = frozenset().union(*origins_of(known.trained))
         # Ids are contents' digests where the data brought none: what was made of a record names it.
@@ -131,6 +135,15 @@ def _asked_for(
         named = known.trained.select(own, name="forget")
         return _found(known, set(named.digests), made & set(ids))  # and their exact copies
     return _by_content(known, records)
+
+
+def _records_of(target: Target, owner: str) -> tuple[str, ...]:
+    if wanted := target.ledger.of_owner(owner):
+        return tuple(wanted)
+    raise EngramError(
+        f"owner {owner!r} has no records that this target was trained on",
+        hint=_owners_hint(target, owner),
+    )
 
 
 def _by_content(known: Known, records: Split | None) -> Split:
@@ -146,7 +159,8 @@ def _found(known: Known, contents: set[str], sources: set[str] | frozenset[str])
     if missing or not len(found):
         raise EngramError(
             f"{len(missing)} of the {len(contents)} records to forget were not trained on",
-            hint="records are found by their content: they must be written as in the data",
+            hint="records are found by their content: they must be written as in the data; rows of "
+            "a table with words in it by --ids or --owner only, as its columns depend on all rows",
         )
     return found
 

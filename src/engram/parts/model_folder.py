@@ -13,6 +13,7 @@ from engram.core import EngramError
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+CONFIGS = ("config.json", "adapter_config.json")
 LARGEST_CONFIG = 16 * 2**20
 INDEX = "model.safetensors.index.json"
 
@@ -35,7 +36,11 @@ def check_model_folder(folder: Path) -> None:
 def check_safe_weights(folder: Path) -> None:
     """The same of a model that reads no text, and so needs no tokenizer."""
     if not folder.is_dir():
-        raise EngramError(f"{folder} is a file, not a model folder", hint="give the folder")
+        raise EngramError(
+            f"{folder} is a file, not a model folder",
+            hint="give the folder; a model that has none (scikit-learn, ONNX) is audited by its "
+            "losses: engram audit --scores losses.csv",
+        )
     _check_config(folder)
     _check_no_code(folder)
     _check_weights(folder)
@@ -49,9 +54,12 @@ def _check_config(folder: Path) -> None:
             f"{folder} holds an adapter, not a whole model",
             hint="merge it into its base first: model.merge_and_unload().save_pretrained(...)",
         )
+    inner = sorted({str(p.parent) for name in CONFIGS for p in folder.glob(f"*/{name}")})
     raise EngramError(
         f"{folder} is not a model folder: it has no config.json",
-        hint="a model folder is what save_pretrained(folder) writes",
+        hint=f"inside of it are some: {', '.join(inner[:4])}"
+        if inner
+        else "a model folder is what save_pretrained(folder) writes",
     )
 
 

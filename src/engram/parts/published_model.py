@@ -23,6 +23,11 @@ from engram.parts.model_folder import check_model_folder, read_config
 
 SANE = 10**6
 """A tokenizer that claims a longer context than this knows of no limit."""
+OTHER_HEADS = (
+    "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
+    "ForMultipleChoice", "ForNextSentencePrediction", "RewardModel",
+)  # fmt: skip
+"""Models that end like these read a text, and say how likely it is no more."""
 VOLATILE = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
 """Entries of a configuration that say nothing of the model's answers."""
 
@@ -44,6 +49,7 @@ def open_published(
     folder = Path(where)
     if folder.exists():
         check_model_folder(folder)
+        _check_kind(where, read_config(folder / "config.json"), kind)
     elif _is_path(str(where)):
         raise EngramError(f"there is no folder {folder}", hint="is the path right?")
     model, tokenizer = _opened(str(where), folder.exists(), auto, kind)
@@ -186,6 +192,7 @@ def _opened(where: str, is_folder: bool, auto: Any, kind: str) -> tuple[Any, Any
         except Exception as problem:  # any library may fail on files from outside
             problems.append(problem)
             continue
+        _check_kind(where, model.config.to_dict(), kind)
         _check_complete(where, report, tokenizer, kind)
         return model.eval(), tokenizer
     raise _unreadable(where, is_folder, problems[-1], kind) from problems[-1]
@@ -199,6 +206,19 @@ def _check_reachable() -> None:
             socket.getaddrinfo(host, 443)
         except OSError as problem:
             raise OSError(f"{host} cannot be reached ({problem.strerror})") from None
+
+
+def _check_kind(where: str | Path, config: Mapping[str, Any], kind: str) -> None:
+    """Refuse what transformers would open all the same, with a head that nobody trained."""
+    names = [str(name) for name in config.get("architectures") or ()]
+    other = [name for name in names if name.endswith(OTHER_HEADS)]
+    if config.get("is_encoder_decoder") and not kind.startswith("vision"):
+        other = names or [str(config.get("model_type"))]
+    if other:
+        raise EngramError(
+            f"{where} holds a {other[0]}, which is no {kind}",
+            hint="export one loss a record and audit the numbers: engram audit --scores losses.csv",
+        )
 
 
 def _check_complete(where: str, report: Mapping[str, Any], tokenizer: Any, kind: str) -> None:

@@ -26,7 +26,7 @@ MAX_EXPOSED = 30
 """Records read for showing; the document may list more, and the report says so."""
 
 Level = Literal["leak", "no leak found", "inflated", "unknown"]
-SplitVerdict = Literal["clean", "inflated", "unknown"]
+SplitVerdict = Literal["clean", "inflated", "overlapping", "unknown"]
 
 _HINT = "run the audit again: `engram audit` writes this file when it ends, and only then"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

@@ -60,7 +60,7 @@ def _audit(doc: AuditDocument) -> dict[str, Any]:
         "target": dict(doc.target.raw),
         "findings": found,
         "records": RECORDS,
-        "warnings": [*_about_the_split(doc), *doc.warnings, *_missing(doc)],
+        "warnings": [*_about_the_split(doc), *_other_warnings(doc), *_missing(doc)],
     }
 
 
@@ -82,6 +82,10 @@ def _row(finding: Finding, method: str = "", split: str = "") -> dict[str, Any]:
 def _about_the_split(doc: AuditDocument) -> Iterable[str]:
     if doc.split_audit.verdict != "clean":
         yield f"split audit: {doc.split_audit.verdict}: {doc.split_audit.sentence}"
+
+
+def _other_warnings(doc: AuditDocument) -> Iterable[str]:
+    return (said for said in doc.warnings if said != doc.split_audit.sentence)
 
 
 def _missing(doc: AuditDocument) -> Iterable[str]:
