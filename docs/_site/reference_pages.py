@@ -8,11 +8,18 @@ from importlib import import_module
 from method_pages import fields_of, inline
 
 from engram.cli import COMMANDS
-from engram.cli.completion import KIND_OF, options_class
+from engram.cli.help import EXAMPLES
 from engram.cli.listing import LISTS
+from engram.cli.options import (
+    KIND_OF,
+    common_fields,
+    fields_of_command,
+    flag_of,
+    is_placed,
+    placeholder,
+)
 from engram.data import describe_sources
 from engram.explained import Field
-from engram.explained.source import read_class
 
 BY_HAND = {
     "ls": "engram ls [KIND] [--json] [--store DIR] [--studies DIR]",
@@ -34,7 +41,7 @@ def pages() -> dict[str, str]:
 
 
 def _command_line() -> str:
-    common = read_class("engram.cli.parse:Common").fields
+    common = common_fields()
     parts = [
         "---\ndescription: Every command with its options and their defaults\n---",
         "# Command line",
@@ -55,11 +62,9 @@ def _command(command: str, what: str, common: set[str]) -> list[str]:
     head = [f"## engram {command} {{ #{command} }}", f"{inline(_sentence(what))}"]
     if command in BY_HAND:
         return [*head, f"```text\n{BY_HAND[command]}\n```", SAID[command]]
-    name = options_class(command)
-    module = "parse" if name == "Common" else COMMANDS[command][0]
-    found = [f for f in read_class(f"engram.cli.{module}:{name}").fields if f.name not in common]
-    placed = [field for field in found if "Positional" in field.type]
-    words = [*(["NAME"] if command in KIND_OF else []), *(_placed(field) for field in placed)]
+    found = [field for field in fields_of_command(command) if field.name not in common]
+    placed = [field for field in found if is_placed(field)]
+    words = [*(["NAME"] if command in KIND_OF else []), *map(placeholder, placed)]
     usage = " ".join(["engram", command, *words, "[OPTIONS]"])
     more = (
         (fields_of([_shown(f) for f in found], command),)
@@ -70,25 +75,20 @@ def _command(command: str, what: str, common: set[str]) -> list[str]:
         kind = KIND_OF[command]
         more = (f"NAME is one of the [{kind}](../methods/{kind}/index.md); its fields are options "
                 "too.", *more)  # fmt: skip
-    return [*head, f"```text\n{usage}\n```", *more]
+    examples = "\n".join(EXAMPLES[command])
+    return [*head, f"```text\n{usage}\n```", f"```sh\n{examples}\n```", *more]
 
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "?")) else ".")
 
 
-def _placed(field: Field) -> str:
-    """A positional argument as the usage line has it."""
-    several = "tuple" in field.type or "list" in field.type
-    return f"{field.name.upper().rstrip('S')}..." if several else field.name.upper()
-
-
 def _shown(field: Field) -> Field:
     """A field as it is given: an option by its flag, what is given by its place by its word."""
     inner = re.search(r"Positional\[(.+)\]$", field.type)
     if inner:
-        return replace(field, name=_placed(field).rstrip("."), type=inner.group(1))
-    return replace(field, name=f"--{field.name.replace('_', '-')}")
+        return replace(field, name=placeholder(field).rstrip("."), type=inner.group(1))
+    return replace(field, name=flag_of(field))
 
 
 def _data_sets() -> str:

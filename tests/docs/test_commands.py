@@ -18,6 +18,7 @@ import scaled
 from ready import SHIM
 
 from engram.cli import main
+from engram.cli.help import EXAMPLES
 
 HOME = Path(__file__).resolve().parents[2]
 HOW_TO = HOME / "docs" / "how-to"
@@ -70,6 +71,10 @@ WRITTEN = [
     pytest.param(command, id=f"{page.stem}-{number}")
     for page in PAGES
     for number, command in enumerate(commands(page))
+] + [
+    pytest.param(example, id=f"help-{command}-{number}")
+    for command, examples in EXAMPLES.items()
+    for number, example in enumerate(examples)
 ]
 
 

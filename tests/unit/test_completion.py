@@ -13,7 +13,8 @@ import pytest
 import engram
 from engram import catalog
 from engram.cli import COMMANDS, completion, main
-from engram.cli.completion import KIND_OF, answer, options_class, words_of
+from engram.cli.completion import answer, words_of
+from engram.cli.options import BY_HAND, KIND_OF, options_class
 from engram.cli.parse import _flags
 
 SOURCES = Path(engram.__file__).parents[1]
@@ -33,7 +34,7 @@ def said(capsys, *args):
     return stop.value.code, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in completion.BY_HAND])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in BY_HAND])
 def test_options_are_those_that_the_command_takes(command):
     """Read from files; and what the command parses with, once imported, is the same."""
     module = import_module(f"engram.cli.{COMMANDS[command][0]}")

@@ -35,6 +35,9 @@ COMMANDS = {
     "completion": ("completion", "a script that completes all of this in bash, zsh or fish"),
 }
 
+OWN_HELP = ("listing", "completion")
+"""Modules whose commands say themselves what they take."""
+
 HELP = """engram {version}: a lab for what models take from their data
 
 usage: engram COMMAND ... (engram COMMAND --help says more)
@@ -106,6 +109,11 @@ def dispatch(args: list[str]) -> int:
             hint=nearest(args[0], (*COMMANDS, "--help", "--version"), "`engram --help` lists them"),
         )
     _check_names(args)
+    if {"-h", "--help"} & set(args[1:]) and COMMANDS[args[0]][0] not in OWN_HELP:
+        from engram.cli.help import help_of
+
+        print(help_of(args[0], args[1:]))
+        return 0
     with _ending_at_once():
         module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
     try:

@@ -4,7 +4,6 @@ The script asks `engram completion --answer SHELL LINE` at every press of the ke
 read from files, like that of `engram ls`: no method is imported, so it comes at once.
 """
 
-import ast
 import json
 import shlex
 import sys
@@ -14,16 +13,18 @@ from pathlib import Path
 from engram import catalog
 from engram.cli import COMMANDS
 from engram.cli.listing import LISTS
+from engram.cli.options import (
+    BY_HAND,
+    KIND_OF,
+    choices_of,
+    fields_of_command,
+    fields_of_method,
+    flag_of,
+    is_placed,
+)
 from engram.core.errors import EngramError, nearest
 from engram.explained import Field
-from engram.explained.source import read_class
 
-HERE = Path(__file__).parent
-KIND_OF = {"transform": "transforms", "train": "recipes", "edit": "edits", "measure": "measures"}
-"""The commands whose first word is a method's name."""
-BY_HAND = {"ls": ("--json", "--store", "--studies"), "explain": ("--json",),
-           "completion": ("--json",)}  # fmt: skip
-"""The options of commands that read their own."""
 BATTERIES, DEVICES = ("quick", "standard", "thorough"), ("auto", "cpu", "cuda")
 BUDGETS, LONG = ("smoke", "small", "full"), ("window", "refuse")
 
@@ -191,25 +192,8 @@ def _options(command: str, name: str) -> dict[str, Field]:
     """The options of a command and of the method named, as its files say."""
     if command in BY_HAND:
         return {o: Field(o, "bool" if o == "--json" else "str", "", "") for o in BY_HAND[command]}
-    module, options = COMMANDS[command][0], options_class(command)
-    home = "parse" if options == "Common" else module
-    found = read_class(f"engram.cli.{home}:{options}").fields
-    entry = catalog.entries(KIND_OF[command]).get(name) if name else None
-    if entry is not None:
-        found = (*read_class(entry.address).fields, *found)
-    named = [field for field in found if "Positional" not in field.type]
-    return {f"--{field.name.replace('_', '-')}": field for field in named}
-
-
-def options_class(command: str) -> str:
-    """The name of the class of a command's options: the first that its function parses."""
-    tree = ast.parse((HERE / f"{COMMANDS[command][0]}.py").read_text(encoding="utf-8"))
-    (function,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == command)
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("parse", "_parse"):
-            names = [arg.id for arg in node.args if isinstance(arg, ast.Name)]
-            return next(name for name in names if name == "Common" or name.endswith("Options"))
-    return "Common"
+    found = (*fields_of_method(command, name), *fields_of_command(command))
+    return {flag_of(field): field for field in found if not is_placed(field)}
 
 
 def _values(command: str, name: str, option: str, word: str) -> Answer:
@@ -226,15 +210,6 @@ def _values(command: str, name: str, option: str, word: str) -> Answer:
         own = (("auto", "the cheapest that passes"),)
         return _starting(word, iter([*own, *_methods("edits")]))
     return _starting(word, KNOWN.get(option, lambda: iter(()))())
-
-
-def choices_of(kind: str) -> list[str]:
-    """The words that a type `Literal[...]` allows; none of another type."""
-    node = ast.parse(kind, mode="eval").body
-    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"):
-        return []
-    every = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    return [str(each.value) for each in every if isinstance(each, ast.Constant)]
 
 
 def _data() -> Answer:

@@ -248,11 +248,8 @@ class MeasureOptions(TargetOptions):
 
 def measure(args: list[str]) -> int:
     """`engram measure NAME TARGET`."""
-    if not args or args[0] in ("-h", "--help"):
+    if not args:
         known = ", ".join(catalog.entries("measures"))
-        if args:
-            print(f"usage: engram measure NAME TARGET ...\n  NAME: {known}")
-            return 0
         raise EngramError("`engram measure` needs a measure's name", hint=f"one of {known}")
     entry = catalog.find("measures", args[0])
     try:

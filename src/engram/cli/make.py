@@ -208,19 +208,15 @@ def edit(args: list[str]) -> int:
 
 
 def _parse(kind: str, command: str, args: list[str], options: type) -> tuple[str, Any]:
-    if not args or args[0] in ("-h", "--help"):
+    if not args:
         known = ", ".join(catalog.entries(kind))
-        if args:
-            print(f"usage: engram {command} NAME ... (engram {command} NAME --help says more)")
-            print(f"  NAME: {known}")
-            return "", None
         raise EngramError(f"`engram {command}` needs a method's name", hint=f"one of {known}")
     entry = catalog.find(kind, args[0])
     try:
         parsed = parse(f"engram {command} {args[0]}", args[1:], options, entry.load())
     except Printed:
         return args[0], None
-    entry.require()  # after --help, which works without; before any work
+    entry.require()  # before any work
     return args[0], parsed
 
 

@@ -61,7 +61,7 @@ def parse(prog: str, args: list[str], options: type, method: type | None = None)
         parts.append(("method", method))
     job = make_dataclass("Job", parts)
     flags = _flags(options) | (_flags(method) if method else {})
-    _check_once(args)
+    _check_once(args, flags)
     args = [*args, *_from_config(args, flags)]
     _check_known(args, flags)
     parsed = _tyro(prog, args, job, method)
@@ -124,14 +124,16 @@ def _check_known(args: list[str], flags: dict[str, Any]) -> None:
             )
 
 
-def _check_once(args: list[str]) -> None:
+def _check_once(args: list[str], flags: dict[str, Any]) -> None:
     """Refuse an option with two values: tyro would take the last one, and drop the first unsaid."""
     given: dict[str, str] = {}
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in zip(args, [*args, ""][1:], strict=True):
         if not arg.startswith("--") or arg == "--":
             continue
         name, equals, value = arg.partition("=")
         name, value = name.replace("_", "-"), value if equals else following
+        if (field := flags.get(name[2:])) and field.type in (bool, "bool"):
+            continue  # a switch, which has none
         if given.setdefault(name, value) != value and not value.startswith("--"):
             raise EngramError(
                 f"{name} is given twice: {given[name]} and {value}",
