@@ -15,8 +15,8 @@ from engram.cli.options import (
     common_fields,
     fields_of_command,
     flag_of,
-    is_placed,
     placeholder,
+    usage_of,
 )
 from engram.data import describe_sources
 from engram.explained import Field
@@ -63,9 +63,6 @@ def _command(command: str, what: str, common: set[str]) -> list[str]:
     if command in BY_HAND:
         return [*head, f"```text\n{BY_HAND[command]}\n```", SAID[command]]
     found = [field for field in fields_of_command(command) if field.name not in common]
-    placed = [field for field in found if is_placed(field)]
-    words = [*(["NAME"] if command in KIND_OF else []), *map(placeholder, placed)]
-    usage = " ".join(["engram", command, *words, "[OPTIONS]"])
     more = (
         (fields_of([_shown(f) for f in found], command),)
         if found
@@ -76,7 +73,7 @@ def _command(command: str, what: str, common: set[str]) -> list[str]:
         more = (f"NAME is one of the [{kind}](../methods/{kind}/index.md); its fields are options "
                 "too.", *more)  # fmt: skip
     examples = "\n".join(EXAMPLES[command])
-    return [*head, f"```text\n{usage}\n```", f"```sh\n{examples}\n```", *more]
+    return [*head, f"```text\n{usage_of(command)}\n```", f"```sh\n{examples}\n```", *more]
 
 
 def _sentence(text: str) -> str:

@@ -89,6 +89,7 @@ def test_help_imports_no_method_and_no_engine():
 
 
 def test_what_is_given_by_its_place_is_in_the_usage(capsys):
+    assert "usage: engram verify [WHAT...] [OPTIONS]" in said(capsys, "verify", "--help")[1]
     assert "usage: engram forget TARGET [OPTIONS]" in said(capsys, "forget", "--help")[1]
     assert "usage: engram compare TARGET... [OPTIONS]" in said(capsys, "compare", "--help")[1]
     assert "usage: engram measure accuracy TARGET" in said(capsys, "measure", "accuracy", "-h")[1]

@@ -16,6 +16,7 @@ from engram.cli.options import (
     flag_of,
     is_placed,
     placeholder,
+    usage_of,
 )
 from engram.explained import Field, explained
 
@@ -73,9 +74,7 @@ def help_of(command: str, args: list[str]) -> str:
     common = [field.name for field in common_fields()]
     own = [field for field in fields_of_command(command) if field.name not in common]
     placed = [field for field in own if is_placed(field)]
-    words = [entry.name if entry else "NAME"] if command in KIND_OF else []
-    usage = " ".join(["engram", command, *words, *map(placeholder, placed), "[OPTIONS]"])
-    lines = [f"usage: {usage}", ""]
+    lines = [f"usage: {usage_of(command, entry.name if entry else 'NAME')}", ""]
     lines += _wrapped(entry.summary if entry else _sentence(COMMANDS[command][1]), "")
     lines += _section("", [(placeholder(field), field) for field in placed])
     if entry:

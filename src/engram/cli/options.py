@@ -16,6 +16,8 @@ KIND_OF = {"transform": "transforms", "train": "recipes", "edit": "edits", "meas
 BY_HAND = {"ls": ("--json", "--store", "--studies"), "explain": ("--json",),
            "completion": ("--json",)}  # fmt: skip
 """The options of commands that read their own."""
+BARE = ("audit", "verify", "study")
+"""Commands that do something where nothing is given by its place."""
 
 
 def options_class(command: str) -> str:
@@ -58,9 +60,16 @@ def is_placed(field: Field) -> bool:
 
 
 def placeholder(field: Field) -> str:
-    """What stands in the usage line for a field that is given by its place."""
+    """What stands for a field that is given by its place."""
     several = "tuple" in field.type or "list" in field.type
     return f"{field.name.upper().rstrip('S')}..." if several else field.name.upper()
+
+
+def usage_of(command: str, method: str = "NAME") -> str:
+    """How a command is called, in one line."""
+    placed = [placeholder(field) for field in fields_of_command(command) if is_placed(field)]
+    words = [f"[{each}]" if command in BARE else each for each in placed]
+    return " ".join(["engram", command, *[method] * (command in KIND_OF), *words, "[OPTIONS]"])
 
 
 def choices_of(kind: str) -> list[str]:
