@@ -226,7 +226,7 @@ def test_a_browser_filters_and_searches_the_site_as_files(site):
         page.click(".filter button:text-is('fails')")
         assert rows.locator("visible=true").count() == failing
         assert f"{failing} of {rows.count()}" in page.locator(".filter output").inner_text()
-        page.fill("[data-md-component=search-query]", "exposure")
+        page.locator("[data-md-component=search-query]").press_sequentially("exposure")
         page.wait_for_selector(".md-search-result__link", timeout=20_000)
         assert "exposure" in page.locator(".md-search-result__list").inner_text()
         browser.close()

@@ -16,13 +16,14 @@ from engram.engine.auto_forget import CHANCE, HELD_OUT, KEPT
 from engram.engine.deletion import Asked, alone_on, check_unbranched, verify
 from engram.report import certificate as page
 from engram.store import deletions
+from engram.store.tables import FILE
 
 
 @pytest.fixture(scope="module")
 def answered(store, tmp_path_factory):
-    """One request, answered with everything on; the store is a copy."""
+    """One request, answered with everything on; the store is a copy that knows of no other."""
     root = tmp_path_factory.mktemp("deletion") / "runs"
-    shutil.copytree(store.root, root)
+    shutil.copytree(store.root, root, ignore=shutil.ignore_patterns(deletions.FILE, FILE))
     target = load(root / store.target.folder.name)
     known = known_records(target)
     owner = known.trained.owners[0]
@@ -248,7 +249,8 @@ LENIENT = "".join(f'[[limit]]\nname = "{name}"\nmin = 0.0\n' for name in (CHANCE
 
 
 def test_auto_takes_the_first_that_passes(answered, engram, tmp_path):
-    root, _, known, _, _, done = answered
+    kept, _, known, _, _, done = answered
+    root = shutil.copytree(kept, tmp_path / "copy")
     (tmp_path / "policy.toml").write_text(LENIENT)
     said = engram(
         "forget", done.target.folder, "--owner", known.trained.owners[-1], "--method", "auto",
