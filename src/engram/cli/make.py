@@ -24,8 +24,8 @@ class ReadOptions(Common):
     """How data is read."""
 
     data: str = ""
-    """JSONL, CSV, Parquet or TXT file, the folder of a graph (nodes.csv and edges.csv), a data
-    set's name, sklearn:NAME or demo:NAME."""
+    """JSONL, CSV, Parquet or TXT file, a folder of pictures (a folder a class), the folder of a
+    graph (nodes.csv and edges.csv), a data set's name, sklearn:NAME or demo:NAME."""
     text_column: str | None = None
     """The column that holds the text."""
     owner_column: str | None = None
@@ -47,8 +47,8 @@ class ReadOptions(Common):
 class TransformOptions(ReadOptions):
     """Options of `engram transform`."""
 
-    out: Path | None = None
-    """File to write: .jsonl, .csv or .parquet."""
+    out: str | None = None
+    """File to write: .jsonl, .csv or .parquet; or, ending in /, a folder to write pictures to."""
     force: bool = False
     """Write over a file that is already there."""
     show: Path | None = None
@@ -97,11 +97,12 @@ def transform(args: list[str]) -> int:
     options = parsed.options
     if options.out is None:
         raise EngramError("--out is missing", hint="say which file to write: --out letters.jsonl")
-    if options.out.exists() and not options.force:  # found out before the work, not after it
-        raise EngramError(f"{options.out} is already there", hint="--force writes over it")
+    _check_free(options)
     if options.data or not getattr(parsed.method, "makes_records", False):
         _need(options.data, "--data", "--data letters.jsonl, or --data demo:letters")
         split = data.read(options.data, **options.columns())
+        if data.is_folder(options.out):
+            data.check_pictures(split)
     else:
         split = Split.of("nothing", text=[])
     run, facts = make_run(options), {}
@@ -113,7 +114,7 @@ def transform(args: list[str]) -> int:
 
     changed = run_transform(parsed.method, split, replace(run, listen=listen))
     picture = _drawing(split, changed, name, parsed)  # before anything is written
-    data.write(changed, options.out, force=options.force)
+    _write(split, changed, parsed, facts)
     drawn = _drawn(picture, options)
     tell(
         {
@@ -135,6 +136,42 @@ def transform(args: list[str]) -> int:
     return 0
 
 
+def _check_free(options: TransformOptions) -> None:
+    """Nothing stands where the output goes: found out before the work, not after it."""
+    out = Path(options.out or "")
+    if not (out.exists() or out.is_symlink()):
+        return
+    if data.is_folder(options.out or "") or out.is_dir():
+        raise EngramError(
+            f"{out} is already there, and no folder is written over",
+            hint="choose another name, or remove it",
+        )
+    if not options.force:
+        raise EngramError(f"{out} is already there", hint="--force writes over it")
+
+
+def _write(before: Split, after: Split, parsed: Any, facts: dict[str, Any]) -> None:
+    """To a file, or to a folder of pictures; there it tells what rounding to 8 bits did."""
+    options, method = parsed.options, parsed.method
+    if not data.is_folder(options.out):
+        data.write(after, options.out, force=options.force)
+        return
+    limits = getattr(method, "pixels", None)
+    budget = hasattr(method, "norm") and hasattr(method, "epsilon")
+    moved = data.write_pictures(
+        after,
+        options.out,
+        originals=before if budget else None,  # a mosaic with noise must not be told of them
+        pixels=limits if isinstance(limits, tuple) else (),
+    )
+    facts["rounding to 8 bits"] = (
+        f"moved pixels by up to {moved:.2f} of a step of 1/255"
+        + (", towards the originals" if budget else "")
+        if moved
+        else "lost nothing"
+    )
+
+
 def _drawing(before: Split, after: Split, name: str, parsed: Any) -> str:
     """What was done to pictures, where it is asked for or the transform is one of pictures."""
     options, pixels = parsed.options, getattr(parsed.method, "pixels", None)
@@ -151,7 +188,7 @@ def _drawing(before: Split, after: Split, name: str, parsed: Any) -> str:
 
 def _drawn(picture: str, options: TransformOptions) -> Path | None:
     """Where the drawing was written; None where there is none, or another file stands there."""
-    path = options.show or options.out.with_suffix(".svg")
+    path = options.show or Path(options.out).with_suffix(".svg")
     kept = options.show is None and path.exists() and not options.force
     if not picture or kept:
         return None

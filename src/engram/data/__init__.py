@@ -15,11 +15,13 @@ from engram.data.columns import Wanted, sampled, to_split
 from engram.data.files import READERS, ending, read_rows
 from engram.data.folders import neighbours, read_folder
 from engram.data.graphs import is_graph, read_graph
-from engram.data.output import write
+from engram.data.output import is_folder, write
+from engram.data.picture_output import check_pictures, write_pictures
+from engram.data.pictures import is_pictures, read_pictures
 from engram.data.rows import Rows
 from engram.data.sources import Limits, Source, parted
 
-__all__ = ["describe_sources", "read", "write"]
+__all__ = ["check_pictures", "describe_sources", "is_folder", "read", "write", "write_pictures"]
 
 _HUB_LIKE = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -40,8 +42,9 @@ def read(
     Args:
         source: A file (.jsonl, .json, .csv, .tsv, .parquet, .txt; the text formats also with
             .gz), a folder of shards or one that `datasets.save_to_disk` wrote, a folder of a graph
-            (nodes.csv and edges.csv), a named set (`medical-abstracts`), `demo:letters?n=400`,
-            `sklearn:digits`, or `hf:owner/name`.
+            (nodes.csv and edges.csv), a folder of pictures (`pictures`, `pictures?size=32`), a
+            named set (`medical-abstracts`), `demo:letters?n=400`, `sklearn:digits`, or
+            `hf:owner/name`.
         text_column: Which column is the text: otherwise `text`, or the only column of strings.
             It is called `text` afterwards.
         owner_column: Whose record it is: otherwise `owner`, where there is one.
@@ -64,6 +67,8 @@ def read(
     if not source.strip():
         raise EngramError("no data was named", hint="name a file, or demo:letters")
     made = _made_here(source)
+    if made is None and (found := _pictures(source)) is not None:
+        return read_pictures(*found, wanted, limits)
     if made is None and is_graph(Path(source).expanduser()):
         return read_graph(Path(source).expanduser(), wanted, limits)
     if made is None:
@@ -98,6 +103,23 @@ def _made_here(source: str) -> Split | None:
             f"{base!r} holds scores, not records", hint=f"engram audit --scores {base}"
         )
     return named.load(source)
+
+
+def _pictures(source: str) -> tuple[Path, dict[str, str]] | None:
+    """The folder of pictures that a source names, and its options; None where it names none."""
+    path = Path(source).expanduser()
+    if _exists(path):
+        return (path, {}) if is_pictures(path) else None
+    base = Path(source.partition("?")[0]).expanduser()
+    if "?" not in source or not base.name or not _exists(base):
+        return None
+    options = parted(source)[1]
+    if not is_pictures(base):
+        raise EngramError(
+            f"{base} takes no options, but {source.partition('?')[2]!r} is given",
+            hint="folders of pictures have options; leave them out here",
+        )
+    return base, options
 
 
 def _rows(source: str, limits: Limits) -> tuple[Rows, str]:

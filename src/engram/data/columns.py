@@ -43,9 +43,7 @@ def to_split(rows: Rows, name: str, wanted: Wanted, limits: Limits) -> Split:
         if not rows.table.column_names:
             what = "holds no records"
         raise EngramError(f"{rows.origin} {what}", hint="write at least one record into it")
-    for said in (wanted.text, wanted.owner, wanted.id, wanted.label):
-        _check_known(rows, said)
-    rows = _named(rows, wanted)
+    rows = renamed(rows, wanted)
     table, shared = rows.table, {}
     text = _text_column(rows, wanted)
     if text is not None:
@@ -84,11 +82,16 @@ def _check_known(rows: Rows, column: str | None) -> None:
         )
 
 
-def _named(rows: Rows, wanted: Wanted) -> Rows:
+def renamed(rows: Rows, wanted: Wanted) -> Rows:
     """Give the columns that the user named their own names: `owner`, `id`, `label`.
 
     A column that already has such a name, and is not the one that was named, is left out.
+
+    Raises:
+        EngramError: There is no such column, or one was named for two things.
     """
+    for column in (wanted.text, wanted.owner, wanted.id, wanted.label):
+        _check_known(rows, column)
     said = {OWNER: wanted.owner, ID: wanted.id, LABEL: wanted.label}
     given = [old for old in (*said.values(), wanted.text) if old is not None]
     if twice := [old for old in given if given.count(old) > 1]:
@@ -96,10 +99,10 @@ def _named(rows: Rows, wanted: Wanted) -> Rows:
             f"{rows.origin}: the column {twice[0]!r} was named for two things",
             hint="text, owner, id and label are four different columns",
         )
-    renamed = {old: new for new, old in said.items() if old is not None}
-    replaced = set(renamed.values()) - set(given)
+    names = {old: new for new, old in said.items() if old is not None}
+    replaced = set(names.values()) - set(given)
     kept = [c for c in rows.table.column_names if c not in replaced]
-    table = rows.table.select(kept).rename_columns([renamed.get(c, c) for c in kept])
+    table = rows.table.select(kept).rename_columns([names.get(c, c) for c in kept])
     return Rows(table, rows.origin, rows.lines, rows.typed, rows.shared)
 
 

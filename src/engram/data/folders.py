@@ -2,7 +2,6 @@
 
 import json
 import re
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +13,6 @@ from engram.data.rows import Rows
 from engram.data.sources import Limits
 
 STATE, DICT = "state.json", "dataset_dict.json"
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-MOST_LOOKED_AT = 1000
 
 
 def read_folder(folder: Path, limits: Limits) -> Rows:
@@ -44,7 +41,7 @@ def read_folder(folder: Path, limits: Limits) -> Rows:
     if not files:
         raise EngramError(
             f"{folder} is a folder with no data files in it ({len(every)} other files)",
-            hint=_of_pictures(folder) or f"data files are {FORMATS}",
+            hint=f"data files are {FORMATS}; pictures lie in a folder for each class",
         )
     if len({re.sub(r"[0-9]+", "#", p.name) for p in files}) > 1:
         raise EngramError(
@@ -96,14 +93,3 @@ def neighbours(path: Path) -> str:
     except OSError:
         return f"there is no folder {parent} either"
     return nearest(str(path), names, f"the formats are {FORMATS}")
-
-
-def _of_pictures(folder: Path) -> str:
-    """What to do with a folder of pictures, a folder a class; "" where it is none."""
-    inside = (p for pattern in ("*", "*/*") for p in folder.glob(pattern))
-    if any(p.suffix.lower() in PICTURES for p in islice(inside, MOST_LOOKED_AT)):
-        return (
-            "pictures are read as a table: write their pixels, flat, to a Parquet file as lists in "
-            "the column features, and their classes to label"
-        )
-    return ""

@@ -17,6 +17,7 @@ from engram.core.errors import EngramError
 from engram.core.split import Split
 from engram.data import context
 from engram.data.files import ending
+from engram.data.picture_output import write_pictures
 
 WRITTEN = ".jsonl, .csv, .tsv or .parquet (.jsonl, .csv and .tsv also with .gz)"
 
@@ -25,7 +26,8 @@ def write(split: Split, path: str | os.PathLike[str], *, force: bool = False) ->
     """Write a split by its name's ending; `read` gives the same records, ids and owners back.
 
     CSV has no types, so it is for columns of text; features and lists need JSON lines or Parquet.
-    What all records share (the shape of pictures, say) is kept by Parquet alone.
+    What all records share (the shape of pictures, say) is kept by Parquet alone. A name that ends
+    in / is a folder of pictures (`write_pictures`).
 
     Args:
         split: The records.
@@ -39,11 +41,15 @@ def write(split: Split, path: str | os.PathLike[str], *, force: bool = False) ->
         EngramError: The ending is unknown, a file is there already, a column does not fit into
             the format, or the disk refuses. Nothing is left half-written.
     """
+    if is_folder(path):
+        write_pictures(split, path)
+        return Path(path)
     path = Path(path)
     suffix, packed = ending(path.name)
     if suffix not in (".jsonl", ".csv", ".tsv", ".parquet") or (packed and suffix == ".parquet"):
         raise EngramError(
-            f"{path.name} does not say a format that can be written", hint=f"end it with {WRITTEN}"
+            f"{path.name} does not say a format that can be written",
+            hint=f"end it with {WRITTEN}, or with / for a folder of pictures",
         )
     if path.is_dir() or (path.exists() and not force):
         raise EngramError(
@@ -66,6 +72,11 @@ def write(split: Split, path: str | os.PathLike[str], *, force: bool = False) ->
         else:
             _write_text(table, stream, suffix)
     return path
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a name to write to ends as the name of a folder."""
+    return os.fspath(path).endswith(("/", os.sep))
 
 
 def _check_flat(table: pa.Table, path: Path) -> None:

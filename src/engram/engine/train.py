@@ -159,7 +159,10 @@ def _lineage(recipe: Any, data: Split, run: EngineRun) -> Lineage:
 
 def anchored(where: str) -> str:
     """A path in full, so that it is found again from another folder; other names as they are."""
-    return str(Path(where).resolve()) if where and Path(where).exists() else where
+    if not where or Path(where).exists():
+        return str(Path(where).resolve()) if where else where
+    base, mark, options = where.partition("?")
+    return f"{Path(base).resolve()}{mark}{options}" if base and Path(base).exists() else where
 
 
 def edit(

@@ -2,14 +2,20 @@
 
 Portable grey and colour maps (.pgm, .ppm) are read here; other kinds by Pillow, where it is
 installed. No picture is larger than `LARGEST`, whatever its header says.
+
+`open_image` gives what models look at, always in colour; `pixels_of` gives the pixels that are in
+the file, and refuses those that 8 bits a channel cannot hold.
 """
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from engram.core import EngramError
 from engram.parts.images import Pixels, as_rgb
@@ -18,6 +24,16 @@ LARGEST = 2**26
 """The most pixels of a picture, and the most bytes of its file."""
 MAPS = {b"P5": 1, b"P6": 3}
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""What `pixels_of` reads, whatever a file is called."""
+GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "YCbCr")
+"""Modes of 8 bits a channel."""
+ORIENTATION = 0x0112
+TURNS = {
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
+    6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
+}  # fmt: skip
+"""What to do to a picture of each EXIF orientation; from 5 on, its sides change places."""
 _HEADER = re.compile(rb"(P[56])\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(\d{1,9})\s+(\d{1,5})\s")
 
 
@@ -52,11 +68,7 @@ def open_image(path: Path) -> Pixels:
     Raises:
         EngramError: It is too large, of a kind that is not read, damaged, or needs Pillow.
     """
-    if (size := path.stat().st_size) > LARGEST:
-        raise EngramError(
-            f"{path} has {size:,} bytes; more than {LARGEST:,} are not read",
-            hint="make the picture smaller",
-        )
+    _check_bytes(path)
     ending = path.suffix.lower()
     if ending in (".pgm", ".ppm"):
         return _map(path)
@@ -102,15 +114,111 @@ def _map(path: Path) -> Pixels:
 
 
 def _by_pillow(path: Path) -> Pixels:
+    with _opened(path) as opened:
+        return as_rgb(np.asarray(opened.convert("RGB")), path.name)
+
+
+@contextmanager
+def _opened(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Any]:
+    """Pillow's picture, not yet decoded; whatever a decoder says against it is an error."""
     image = require_pillow(f"reading {path.name}")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, which is not looked at
             warnings.simplefilter("error", image.DecompressionBombWarning)
-            with image.open(path) as opened:
+            with image.open(path, formats=formats) as opened:
                 if opened.width * opened.height > LARGEST:
-                    raise ValueError(f"{opened.width} x {opened.height} pixels")
-                return as_rgb(np.asarray(opened.convert("RGB")), path.name)
-    except (OSError, ValueError, SyntaxError, Warning, image.DecompressionBombError) as problem:
+                    found = f"{opened.width} x {opened.height} pixels"
+                    raise ValueError(f"{found}; more than {LARGEST:,} are not read")
+                yield opened
+    except EngramError:
+        raise
+    except Exception as problem:  # a decoder raises whatever its many layers raise
+        why = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise EngramError(
-            f"{path} cannot be read as a picture ({problem})", hint="the file may be damaged"
+            f"{path} cannot be read as a picture ({why})", hint="the file may be damaged"
         ) from None
+
+
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """Height, width and channels (1 or 3) of a picture file, by its head alone.
+
+    Raises:
+        EngramError: It is too large, no picture, or of a kind that 8 bits a channel cannot hold.
+    """
+    _check_bytes(path)
+    with _opened(path, FORMATS) as opened:
+        _check_mode(opened, path)
+        wide, high = opened.size
+        if opened.format != "TIFF" and opened.getexif().get(ORIENTATION, 1) >= 5:
+            wide, high = high, wide  # Pillow turns TIFF by itself
+        return high, wide, 1 if opened.mode in GREY else 3
+
+
+def pixels_of(
+    path: Path, size: tuple[int, int] | None = None, channels: int | None = None
+) -> UInt8[np.ndarray, "height width channels"]:
+    """The pixels of a picture file, from 0 to 255, turned as its EXIF orientation says.
+
+    Args:
+        path: A file of one picture.
+        size: Height and width to make it: the mean of what falls on a pixel where neither side
+            grows, else bicubic. None: as it is.
+        channels: 1 makes it grey, 3 RGB; what is transparent is then laid on white. None: as it is.
+
+    Raises:
+        EngramError: As `shape_of`; or it is damaged, transparent, or several pictures in one file.
+    """
+    _check_bytes(path)
+    image = require_pillow(f"reading {path.name}")
+    with _opened(path, FORMATS) as opened:
+        _check_mode(opened, path)
+        if opened.format != "MPO" and (frames := getattr(opened, "n_frames", 1)) > 1:
+            raise EngramError(
+                f"{path} holds {frames} pictures (an animation, or pages)",
+                hint="write the one that counts to a file of its own",
+            )
+        opened.load()
+        grey = (channels or (1 if opened.mode in GREY else 3)) == 1
+        turn = TURNS.get(opened.getexif().get(ORIENTATION, 1))
+        turned = opened.transpose(image.Transpose[turn]) if turn else opened
+        if opened.has_transparency_data:
+            turned = _on_white(turned.convert("RGBA"), image, path, laid=channels is not None)
+        flat = turned.convert("L" if grey else "RGB")
+        if size is not None and flat.size != (wanted := (size[1], size[0])):
+            shrunk = flat.width >= wanted[0] and flat.height >= wanted[1]
+            way = image.Resampling.BOX if shrunk else image.Resampling.BICUBIC
+            flat = flat.resize(wanted, way)
+        return np.array(flat, np.uint8).reshape(flat.height, flat.width, 1 if grey else 3)
+
+
+def _check_bytes(path: Path) -> None:
+    if (size := path.stat().st_size) > LARGEST:
+        raise EngramError(
+            f"{path} has {size:,} bytes; more than {LARGEST:,} are not read",
+            hint="make the picture smaller",
+        )
+
+
+def _check_mode(opened: Any, path: Path) -> None:
+    """Refuse what would be rounded, or means something else, as 8 bits of grey or RGB."""
+    raw = " ".join(str(tile[3]) for tile in opened.tile)
+    if ";16" in raw or opened.mode not in (*GREY, *COLOUR):
+        deep = ";16" in raw or opened.mode[0] in "IF"
+        what = "more than 8 bits a channel" if deep else f"colours of the kind {opened.mode}"
+        raise EngramError(
+            f"{path} has {what}, which are not read", hint="write it as 8 bits of grey or RGB"
+        )
+
+
+def _on_white(picture: Any, image: Any, path: Path, *, laid: bool) -> Any:
+    """An RGBA picture without its transparency."""
+    if picture.getchannel("A").getextrema()[0] == 255:
+        return picture  # it says that nothing shines through
+    if not laid:
+        raise EngramError(
+            f"{path} is transparent in places, and nothing says what lies behind",
+            hint="a source that ends in ?channels=3 (or 1) lays such pictures on white",
+        )
+    white = image.new("RGBA", picture.size, (255, 255, 255, 255))
+    return image.alpha_composite(white, picture)
