@@ -288,11 +288,3 @@ def test_the_hub_gives_a_table(monkeypatch):
     assert split.ids == ("3", "1")
     assert split.name == "body"
     assert asked == [(("some/body", "x"), {"split": "test"})]
-
-
-def test_a_folder_of_pictures_is_told_how_pictures_are_read(tmp_path):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "1.PNG").touch()
-    with pytest.raises(EngramError, match="no data files in it") as caught:
-        read(tmp_path)
-    assert "to a Parquet file as lists in the column features" in caught.value.hint

@@ -126,7 +126,8 @@ def _opened(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Any]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which is not looked at
             warnings.simplefilter("error", image.DecompressionBombWarning)
-            with image.open(path, formats=formats) as opened:
+            # By its stream: Pillow scrambles turned TIFF that it maps into memory by a name.
+            with path.open("rb") as stream, image.open(stream, formats=formats) as opened:
                 if opened.width * opened.height > LARGEST:
                     found = f"{opened.width} x {opened.height} pixels"
                     raise ValueError(f"{found}; more than {LARGEST:,} are not read")
@@ -135,6 +136,8 @@ def _opened(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Any]
         raise
     except Exception as problem:  # a decoder raises whatever its many layers raise
         why = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
+        if type(problem).__name__ == "UnidentifiedImageError":
+            why = "its content is of no kind that is read"
         raise EngramError(
             f"{path} cannot be read as a picture ({why})", hint="the file may be damaged"
         ) from None
