@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engram import data
+
 
 def test_help_version_and_lists(engram):
     assert "engram demo" in engram("--help").out
@@ -247,3 +249,35 @@ def test_a_transform_of_pictures_draws_what_it_did(engram, tmp_path):
     assert not (tmp_path / "plain.svg").exists()
     wine = ("transform", "random-noise", "--data", "sklearn:wine", "--pixels", 0, 2000)
     assert engram(*wine, "--out", "wine.parquet", "--json").json["pictures"] is None
+
+
+def test_from_a_folder_of_pictures_to_an_audit_and_back_to_a_folder(engram, refused, tmp_path):
+    pytest.importorskip("PIL", reason="Pillow (extra vision) is not installed")
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for row in range(40):
+        name = tmp_path / "pictures" / ("cat", "dog")[row % 2] / f"{row}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        shade = rng.integers(0, 200, (6, 6), np.uint8) + np.uint8(55 * (row % 2))
+        Image.fromarray(shade).save(name)
+    asked = ("--data", "pictures?size=5", "--holdout", 0.5, "--epochs", 1, "--out", "mine")
+    assert engram("train", "train-classifier", *asked).code == 0
+    said = engram("audit", "mine", "--battery", "quick", "--json").json
+    assert "AUC" in {finding["name"] for finding in said["findings"]}
+
+    noise = ("transform", "random-noise", "--data", "pictures", "--epsilon", 3 / 255)
+    said = engram(*noise, "--out", "noisy/", "--json")
+    assert said.code == 0, said.err
+    assert "towards the originals" in said.json["facts"]["rounding to 8 bits"]
+    assert (tmp_path / "noisy.svg").exists()
+    assert "no folder is written over" in refused(*noise, "--out", "noisy/", "--force")
+    sides = ("--members", "noisy", "--outsiders", "pictures?limit=3")
+    assert "has no option 'limit'" in refused("audit", "mine", *sides)
+    half = engram("transform", "partition", "--data", "noisy", "--out", "half/", "--json")
+    assert half.json["facts"]["rounding to 8 bits"] == "lost nothing"
+    some, all_of_them = data.read("half"), data.read("noisy")
+    assert some.digests == all_of_them.select(some.ids).digests
+    assert set(all_of_them.ids) == set(data.read("pictures").ids)
+    assert "are no pictures" in refused("transform", "deduplicate", "--data", "demo:letters",
+                                        "--out", "letters/")  # fmt: skip
