@@ -263,7 +263,7 @@ def test_from_a_folder_of_pictures_to_an_audit_and_back_to_a_folder(engram, refu
         Image.fromarray(shade).save(name)
     asked = ("--data", "pictures?size=5", "--holdout", 0.5, "--epochs", 1, "--out", "mine")
     assert engram("train", "train-classifier", *asked).code == 0
-    said = engram("audit", "mine", "--battery", "quick", "--json").json
+    said = engram("audit", "mine", "--attacks", "loss", "--json").json
     assert "AUC" in {finding["name"] for finding in said["findings"]}
 
     noise = ("transform", "random-noise", "--data", "pictures", "--epsilon", 3 / 255)
