@@ -274,6 +274,12 @@ def test_from_a_folder_of_pictures_to_an_audit_and_back_to_a_folder(engram, refu
     assert "no folder is written over" in refused(*noise, "--out", "noisy/", "--force")
     sides = ("--members", "noisy", "--outsiders", "pictures?limit=3")
     assert "has no option 'limit'" in refused("audit", "mine", *sides)
+    (tmp_path / "few").mkdir()
+    (tmp_path / "pictures" / "dog").rename(tmp_path / "few" / "dog")
+    sides = ("accuracy", "mine", "--members", "noisy?size=5", "--outsiders")
+    assert "2 classes and outsiders 1, and not the same" in refused("measure", *sides, "few?size=5")
+    assert engram("measure", *sides, "few?size=5&classes=cat,dog").code == 0
+    (tmp_path / "few" / "dog").rename(tmp_path / "pictures" / "dog")
     half = engram("transform", "partition", "--data", "noisy", "--out", "half/", "--json")
     assert half.json["facts"]["rounding to 8 bits"] == "lost nothing"
     some, all_of_them = data.read("half"), data.read("noisy")

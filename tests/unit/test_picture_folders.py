@@ -228,22 +228,31 @@ def test_damaged_files_and_texts_are_named(folder):
     refused(folder, "3.png cannot be read as a picture")
 
 
-def test_a_decompression_bomb_is_not_unpacked(tmp_path):
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
+def png(path, wide, high, bits, kind, body):
+    """A PNG by hand: what it says of itself, and the bytes that it unpacks to."""
 
-    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    bomb = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bomb)
-    refused(tmp_path, r"b.png cannot be read as a picture \(Image size|3600000000")
+    def chunk(name, body):
+        check = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + check
+
+    head = struct.pack(">IIBBBBB", wide, high, bits, kind, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def test_a_decompression_bomb_is_not_unpacked(tmp_path):
+    png(tmp_path / "c" / "b.png", 60000, 60000, 8, 0, bytes(9))
+    refused(tmp_path, r"b.png cannot be read as a picture \(Image size")
+    png(tmp_path / "c" / "b.png", 8193, 8192, 8, 0, bytes(9))  # below the limit of Pillow
+    refused(tmp_path, r"b.png cannot be read as a picture \(8193 x 8192 pixels; more than")
 
 
 def test_16_bits_and_other_colours_are_refused(tmp_path):
     deep = tmp_path / "c" / "a.png"
     save(noise(4, 4).astype(np.uint16) * 256, deep)
+    refused(tmp_path, "more than 8 bits a channel")
+    png(deep, 2, 2, 16, 2, (b"\x00" + bytes(12)) * 2)
     refused(tmp_path, "more than 8 bits a channel")
     deep.unlink()
     Image.new("CMYK", (4, 4)).save(tmp_path / "c" / "a.jpg")
@@ -258,6 +267,12 @@ def test_animations_and_pages_are_refused(tmp_path, name):
     refused(tmp_path, "holds 2 pictures")
 
 
+def test_the_jpeg_of_a_telephone_counts_as_its_first_picture(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8, 3), n, np.uint8)) for n in (60, 200)]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert (np.abs(pixels_of(tmp_path / "a.jpg").astype(int) - 60) < 3).all()
+
+
 def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
     secret = save(noise(4, 6), tmp_path / "secret" / "1.png")
     link = folder / "dog" / "3.png"
@@ -267,7 +282,10 @@ def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
     (folder / "owl").symlink_to(secret.parent)
     refused(folder, "leads out of")
     (folder / "owl").unlink()
-    (folder / "dog" / "3.png").symlink_to(folder / "dog" / "2.png")
+    link.symlink_to(link)
+    refused(folder, "3.png cannot be read")
+    link.unlink()
+    link.symlink_to(folder / "dog" / "2.png")
     assert len(data.read(folder)) == 5
     (folder / "labels.csv").write_text("file,label\n../secret/1.png,x\n")
     refused(folder, "not named inside of")

@@ -226,6 +226,7 @@ def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str
     if options.members:  # read before the model is opened: their mistakes are found at once
         named = (options.members, options.outsiders)
         sides = [data.read(where, **given) for where in named]
+        _check_classes(*sides)
     budget = Budget(options.max_requests)
     run = replace(make_run(options, options.reading()), budget=budget)
     target = load(
@@ -236,6 +237,22 @@ def _sides(options: TargetOptions) -> tuple[Target, Split, Split, EngineRun, str
         return target, members, outsiders, run, f"{options.members} against {options.outsiders}"
     known = known_records(target, options.data, given)
     return target, known.trained, known.held_out, run, known.source
+
+
+def _check_classes(members: Split, outsiders: Split) -> None:
+    """Classes are numbered in the order of their names: where some lack, the others move up."""
+    one, other = (
+        [str(name) for name in side.shared.get("classes", ())] if "features" in side.columns else []
+        for side in (members, outsiders)
+    )
+    if one and other and one != other:
+        odd = sorted(set(one) ^ set(other)) or one
+        raise EngramError(
+            f"members have {len(one)} classes and outsiders {len(other)}, and not the same ones "
+            f"({', '.join(map(repr, odd[:3]))}), so their numbers mean other things",
+            hint="cut both from one file; for folders of pictures name all classes: "
+            "'FOLDER?classes=cat,dog'",
+        )
 
 
 @dataclass(frozen=True)

@@ -236,12 +236,14 @@ def _entries(root: Path, folder: Path) -> tuple[list[str], list[str]]:
     pictures, folders = [], []
     for entry in entries:
         suffix = Path(entry.name).suffix.lower()
-        if entry.name.startswith((".", "__")) or not (suffix in (*READ, *UNREAD) or entry.is_dir()):
+        if entry.name.startswith((".", "__")) or not (
+            suffix in (*READ, *UNREAD) or _is_folder(entry)
+        ):
             continue
         _check_name(entry.name, folder)
         if entry.is_symlink():
             _check_link(root, folder / entry.name)
-        if entry.is_dir():
+        if _is_folder(entry):
             folders.append(entry.name)
         elif suffix in UNREAD:
             raise EngramError(
@@ -254,8 +256,15 @@ def _entries(root: Path, folder: Path) -> tuple[list[str], list[str]]:
     return pictures, folders
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _check_link(root: Path, path: Path) -> None:
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise EngramError(
             f"the link {path} leads out of {root}",
             hint="put the files themselves there instead of a link",

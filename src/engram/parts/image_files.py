@@ -7,6 +7,7 @@ installed. No picture is larger than `LARGEST`, whatever its header says.
 the file, and refuses those that 8 bits a channel cannot hold.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 """What `pixels_of` reads, whatever a file is called."""
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "YCbCr")
 """Modes of 8 bits a channel."""
-ORIENTATION = 0x0112
+WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
+"""Numbers of what TIFF and EXIF say of a picture."""
 TURNS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
     6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90",
@@ -52,7 +54,8 @@ def inside(folder: Path, name: str) -> Path:
             hint="name pictures by their path from the folder of the list, without '..'",
         )
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # Not `resolve`, which raises at a link to itself.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise EngramError(
             f"the picture {name!r} leads out of {folder}",
             hint="put the file itself there instead of a link",
@@ -153,8 +156,10 @@ def shape_of(path: Path) -> tuple[int, int, int]:
     with _opened(path, FORMATS) as opened:
         _check_mode(opened, path)
         wide, high = opened.size
-        if opened.format != "TIFF" and opened.getexif().get(ORIENTATION, 1) >= 5:
-            wide, high = high, wide  # Pillow turns TIFF by itself
+        if opened.format == "TIFF":  # which some versions of Pillow say as it will be turned
+            wide, high = opened.tag_v2[WIDTH], opened.tag_v2[HEIGHT]
+        if opened.getexif().get(ORIENTATION, 1) >= 5:
+            wide, high = high, wide
         return high, wide, 1 if opened.mode in GREY else 3
 
 
@@ -196,7 +201,13 @@ def pixels_of(
 
 
 def _check_bytes(path: Path) -> None:
-    if (size := path.stat().st_size) > LARGEST:
+    try:
+        size = path.stat().st_size
+    except OSError as problem:
+        raise EngramError(
+            f"{path} cannot be read ({problem.strerror})", hint="check the path and its permissions"
+        ) from None
+    if size > LARGEST:
         raise EngramError(
             f"{path} has {size:,} bytes; more than {LARGEST:,} are not read",
             hint="make the picture smaller",
@@ -206,8 +217,9 @@ def _check_bytes(path: Path) -> None:
 def _check_mode(opened: Any, path: Path) -> None:
     """Refuse what would be rounded, or means something else, as 8 bits of grey or RGB."""
     raw = " ".join(str(tile[3]) for tile in opened.tile)
-    if ";16" in raw or opened.mode not in (*GREY, *COLOUR):
-        deep = ";16" in raw or opened.mode[0] in "IF"
+    wide = ";16" in raw and "BGR;16" not in raw  # of a BMP: 5 or 6 bits a channel
+    if wide or opened.mode not in (*GREY, *COLOUR):
+        deep = wide or opened.mode[0] in "IF"
         what = "more than 8 bits a channel" if deep else f"colours of the kind {opened.mode}"
         raise EngramError(
             f"{path} has {what}, which are not read", hint="write it as 8 bits of grey or RGB"
