@@ -81,6 +81,28 @@ def test_the_entry_says_what_was_done(answered):
     assert not any(word in text for word in (owner, *records.ids))
 
 
+def test_what_was_forgotten_before_is_told_with_its_entry(answered):
+    root, _, _, records, owner, done = answered
+    target = load(done.target.folder)
+    left = known_records(target)
+    asked = [{"owner": owner}, {"ids": tuple(records.ids[:1])}, {"records": records}]
+    for each in asked:
+        with pytest.raises(EngramError, match="already forgotten") as caught:
+            to_forget(target, left, root=root, **each)
+        assert f"entry 1 of the deletion ledger in {root}, {done.entry.facts['time']}" in str(
+            caught.value
+        )
+        assert "engram verify" in caught.value.hint
+    other = left.trained.owners[0]
+    with pytest.raises(EngramError, match="already forgotten") as caught:
+        to_forget(target, left, owner=(other, owner), root=root)
+    assert "leave the forgotten ones out" in caught.value.hint
+    with pytest.raises(EngramError, match="no entry of the deletion ledger"):
+        to_forget(target, left, owner=owner, root=root / "elsewhere")
+    with pytest.raises(EngramError, match="has no records"):
+        to_forget(target, left, owner="nobody", root=root)
+
+
 def test_the_same_request_again_adds_nothing(answered):
     root, target, known, records, _, done = answered
     again = forget(

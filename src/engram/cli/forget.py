@@ -85,7 +85,9 @@ def forget(args: list[str]) -> int:
     known = known_records(target, options.data)
     asked = data.read(options.records, **columns_of(target)) if options.records else None
     owners = _owners(options.owner, target)
-    records = to_forget(target, known, owner=owners, ids=listed(options.ids), records=asked)
+    records = to_forget(
+        target, known, owner=owners, ids=listed(options.ids), records=asked, root=options.root
+    )
     _tell_of_copies(owners, records)
     if options.compare:
         return _compare(options, target, known, records, run)
