@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families, stats
-from engram.core import SCORED, EngramError, Finding, Split, Target, stream
+from engram.core import SCORED, Edit, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.deletion import Asked, alone_on, check_unbranched, write_down
 from engram.engine.deletion_costs import costs_of
@@ -58,7 +58,7 @@ def forget(
     target: Target,
     known: Known,
     records: Split,
-    method: Any,
+    method: Edit,
     run: EngineRun,
     *,
     retrain: bool = True,

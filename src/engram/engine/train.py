@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families
-from engram.core import DivergedError, EngramError, Ledger, Lineage, Split, Target, check_disjoint
+from engram.core import (
+    DivergedError,
+    Edit,
+    EngramError,
+    Ledger,
+    Lineage,
+    Recipe,
+    Split,
+    Target,
+    check_disjoint,
+)
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose, toss
@@ -22,7 +32,7 @@ from engram.store import TARGET, DiskFullError, add, disk_errors, expect, run_id
 
 
 def train(
-    recipe: Any,
+    recipe: Recipe,
     data: Split,
     run: EngineRun,
     *,
@@ -98,7 +108,7 @@ def _looked_at(data: Split, trained: np.ndarray, share: float, run: EngineRun) -
 
 
 def train_on(
-    recipe: Any,
+    recipe: Recipe,
     data: Split,
     trained: np.ndarray,
     run: EngineRun,
@@ -163,7 +173,7 @@ def anchored(where: str) -> str:
 
 
 def edit(
-    method: Any,
+    method: Edit,
     target: Target,
     keep: Split,
     forget: Split | None,
@@ -187,8 +197,7 @@ def edit(
         method=catalog.name_of(method),
         kind="edits",
         config={
-            # A method may say of itself only what may be written down: not what it deletes.
-            **(method.told() if hasattr(method, "told") else asdict(method)),
+            **_told(method),
             "keep": keep.fingerprint,
             "forget": forget.fingerprint if forget else "",
         },
@@ -200,6 +209,11 @@ def edit(
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
+
+
+def _told(method: Any) -> dict[str, Any]:
+    """What a method says of itself: only what may be written down, not what it deletes."""
+    return method.told() if hasattr(method, "told") else asdict(method)
 
 
 def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path | None) -> Target:
