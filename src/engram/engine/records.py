@@ -45,7 +45,8 @@ def known_records(target: Target, source: str = "", options: dict[str, Any] | No
     if not where:
         raise EngramError(
             f"target {target.name!r} does not say which data it was trained on",
-            hint="give it with --data, or audit with --members and --outsiders",
+            hint="give it with --data (in Python as the `source` of known_records), or audit with "
+            "--members and --outsiders",
         )
     everything = data.read(where, **{**target.lineage.data_options, **(options or {})})
     ledger.check(everything)

@@ -24,11 +24,21 @@ from engram.core import (
     Target,
     check_disjoint,
 )
+from engram.data import read
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose, toss
 from engram.parts.processes import launched
-from engram.store import TARGET, DiskFullError, add, disk_errors, expect, run_id
+from engram.store import (
+    TARGET,
+    DiskFullError,
+    add,
+    disk_errors,
+    expect,
+    read_json,
+    run_id,
+    write_json,
+)
 
 
 def train(
@@ -221,7 +231,7 @@ def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path
     name = run_id(lineage.method, **_inputs(lineage, ledger))
     folder = out or run.root / name
     if found := _done(folder, name, run):
-        return found
+        return _placed(found, lineage, run)
     scratch, processes = folder / f".work-{name}", launched()
     fresh = not folder.exists()
     try:
@@ -281,6 +291,40 @@ def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
         inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
+
+
+def _placed(target: Target, asked: Lineage, run: EngineRun) -> Target:
+    """A found target, whose record says where its data and its base are now.
+
+    That is not among its inputs, so it may have been trained when they lay elsewhere, or from
+    records that were not read from there at all. Its record is changed where what is named now
+    does hold them: of the base that was seen when the lineage was made.
+    """
+    known = target.lineage
+    if known.kind != "recipes" or target.folder is None:
+        return target
+    places = {"base": asked.base, "config": asked.config}
+    if _moved(known, asked) and _holds(asked):
+        places |= {"data": asked.data, "data_options": asked.data_options}
+    lineage = replace(known, **places)
+    if lineage.to_json() == known.to_json() or not launched().is_first:
+        return target
+    path = target.folder / TARGET
+    write_json(path, {**read_json(path), "lineage": lineage.to_json()})
+    add(run.root, target.folder)
+    return replace(target, lineage=lineage)
+
+
+def _moved(known: Lineage, asked: Lineage) -> bool:
+    return (known.data, dict(known.data_options)) != (asked.data, dict(asked.data_options))
+
+
+def _holds(asked: Lineage) -> bool:
+    """Whether the data that are named now, read so, are those that were trained on."""
+    try:
+        return read(asked.data, **asked.data_options).fingerprint == asked.fingerprint
+    except (EngramError, TypeError):  # records that were made in a program have no place
+        return False
 
 
 def _done(folder: Path, name: str, run: EngineRun) -> Target | None:
