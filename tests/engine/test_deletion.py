@@ -302,3 +302,22 @@ def test_a_policy_without_auto_is_refused(answered, refused):
     root, target, *_ = answered
     said = refused("forget", target.folder, "--policy", "p.toml", "--store", root)
     assert "--method is not auto" in said
+
+
+def test_a_model_without_gradients_forgets_by_retraining(engram, refused, tmp_path):
+    table = ["kind,size,weight"]
+    table += [f"{'ab'[i % 2]},{i % 7 + i % 2},{i * 37 % 11}" for i in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    store = ("--store", tmp_path / "runs")
+    made = engram("train", "fit-estimator", "--data", "table.csv", "--label-column", "kind",
+                  "--out", "trees", *store)  # fmt: skip
+    assert made.code == 0, made.err
+    gone = load(tmp_path / "trees").ledger.having("trained")[0]
+    asked = ("forget", "trees", "--ids", gone, "--battery", "quick", "--no-retrain", *store)
+    said = refused(*asked, "--method", "gradient-difference")
+    assert "'trees' is of the family estimator" in said
+    assert "retrain" in said
+    done = engram(*asked)
+    assert done.code == 0, done.err
+    (entry,) = deletions.entries(tmp_path / "runs")
+    assert entry.facts["method"] == "retrain"

@@ -19,7 +19,7 @@ from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.shadows import own_recipe
 from engram.engine.targets import now
-from engram.engine.train import edit, train_on
+from engram.engine.train import check_edits, edit, train_on
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.unlearning import mean_loss
 from engram.report.certificate import certificate
@@ -89,6 +89,7 @@ def forget(
     Raises:
         EngramError: Another request on this target is at work, or has left it behind.
     """
+    check_edits(method, target)
     asked = Asked.of(records, by)
     with alone_on(target, run.root):
         if not branch:

@@ -192,13 +192,7 @@ def edit(
     out: Path | None = None,
 ) -> Target:
     """Change a target; records in `forget` are marked as forgotten in the new one's ledger."""
-    if target.family not in method.families:
-        raise EngramError(
-            f"{catalog.name_of(method)} edits {', '.join(sorted(method.families))}, "
-            f"but target {target.name!r} is a {target.family}",
-            hint="`engram ls edits` lists the others",
-        )
-    target.require("weights", catalog.name_of(method))
+    check_edits(method, target)
     if forget is not None:
         check_disjoint(forget, keep)
     ledger = target.ledger if forget is None else target.ledger.forgetting(forget.ids)
@@ -219,6 +213,17 @@ def edit(
         history=(*target.lineage.history, target.lineage.own()),
     )
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
+
+
+def check_edits(method: Edit, target: Target) -> None:
+    """Raise where a method does not change targets of this kind, or may not see its weights."""
+    if target.family not in method.families:
+        raise EngramError(
+            f"{catalog.name_of(method)} edits {', '.join(sorted(method.families))}, "
+            f"but target {target.name!r} is of the family {target.family}",
+            hint="`engram ls edits` lists the others; retrain suits most",
+        )
+    target.require("weights", catalog.name_of(method))
 
 
 def _told(method: Any) -> dict[str, Any]:
