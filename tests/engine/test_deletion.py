@@ -147,6 +147,52 @@ def test_the_certificate_is_for_people_and_holds_no_names(answered):
     assert "<script" not in text
 
 
+def _leaves(value, path=()):
+    if isinstance(value, dict):
+        return [leaf for key, each in value.items() for leaf in _leaves(each, (*path, key))]
+    if isinstance(value, list):
+        return [leaf for place, each in enumerate(value) for leaf in _leaves(each, (*path, place))]
+    return [(path, value)]
+
+
+def test_whatever_is_changed_in_a_certificate_is_noticed(answered):
+    root, _, _, _, _, done = answered
+    found = json.loads((done.certificate.parent / page.JSON).read_text())
+    leaves = _leaves(found)
+    assert len(leaves) > 100
+    for path, value in leaves:
+        changed = json.loads(json.dumps(found))
+        inner = changed
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value + 1 if type(value) in (int, float) else f"{value}x"
+        with pytest.raises(EngramError) as caught:
+            verify(root, changed)
+        assert caught.value.hint, path
+
+
+def test_an_entry_without_the_hash_of_its_certificate_says_what_is_not_checked(answered, tmp_path):
+    _, _, _, _, _, done = answered
+    found = json.loads((done.certificate.parent / page.JSON).read_text())
+    facts = {k: v for k, v in done.entry.facts.items() if k not in ("certificate", "time")}
+    entry = deletions.append(tmp_path, facts)
+    found["entry"] = {"number": 1, "hash": entry.hash, "previous": entry.previous,
+                      "time": entry.facts["time"]}  # fmt: skip
+    (says,) = verify(tmp_path, found).says
+    assert "not checked" in says
+    found["verdict"]["level"] = "removed"
+    with pytest.raises(EngramError, match="'verdict' is not what entry 1"):
+        verify(tmp_path, found)
+
+
+def test_a_certificate_does_not_speak_for_another_target(answered):
+    root, target, _, _, _, done = answered
+    found = json.loads((done.certificate.parent / page.JSON).read_text())
+    with pytest.raises(EngramError, match="tells of another target") as caught:
+        verify(root, found, target.folder)
+    assert "later request" in caught.value.hint
+
+
 def test_verify_says_what_holds(answered):
     root, _, _, _, _, done = answered
     found = json.loads((done.certificate.parent / page.JSON).read_text())

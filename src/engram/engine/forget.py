@@ -101,8 +101,10 @@ def forget(
         if retrain:
             models[NEVER] = retrain_without(target, known, set(records.ids), run)
         story = _story(request, models, run, battery, evidence, title)
-        entry = write_down(asked, target, edited, story.document, story.folder, run.root)
-    promise = getattr(method, "promise", "approximate")
+        promise = getattr(method, "promise", "approximate")
+        entry = write_down(
+            asked, target, edited, story.document, story.folder, run.root, promise=promise
+        )
     sealed = {"number": entry.number, "hash": entry.hash, "previous": entry.previous}
     page = write_certificate(
         story.folder, certificate(story.document, sealed, entry.facts, promise)
