@@ -11,19 +11,13 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not follow `__getat
     from engram import data, engine
     from engram.core import EngramError, Finding, Ledger, Paper, Scores, Split, Target
     from engram.data import read
-    from engram.engine import (
-        EngineRun,
-        audit,
-        compare,
-        edit,
-        forget,
-        known_records,
-        load,
-        measure,
-        to_forget,
-        train,
-        transform,
-    )  # fmt: skip
+    from engram.engine import EngineRun, known_records, load, measure, to_forget, transform
+
+    # From the modules that hold them: `engram.engine.audit` is the name of a module, too.
+    from engram.engine.audit import audit
+    from engram.engine.compare import compare
+    from engram.engine.forget import forget
+    from engram.engine.train import edit, train
 
 __version__ = "0.1.0"
 
@@ -77,13 +71,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """Fetch a public name on first use, so that importing the package stays instant."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'engram' has no attribute {name!r}")
-    if not (module := _PUBLIC[name]):
-        return import_module(f"{__name__}.{name}")
-    return getattr(import_module(module), name)
+if not TYPE_CHECKING:  # to a type checker every name that is misspelt would be there
+
+    def __getattr__(name: str) -> Any:
+        """Fetch a public name on first use, so that importing the package stays instant."""
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'engram' has no attribute {name!r}")
+        if not (module := _PUBLIC[name]):
+            return import_module(f"{__name__}.{name}")
+        return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ class is `MinK`. Other packages add methods through the entry-point group `engra
 """
 
 import ast
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -60,25 +61,60 @@ class Entry:
 
     def load(self) -> type[Any]:
         """Import the method's module and return its class."""
+        found = self._imported()
+        if lost := [
+            name for name in (*STATED.get(self.kind, ()), "paper") if not hasattr(found, name)
+        ]:
+            raise EngramError(
+                f"{self.name!r} ({self.address}) does not state {lost[0]!r}, as {self.kind} do",
+                hint=f"give the class a ClassVar {lost[0]}: see engram.core.arrows",
+            )
+        _check_stated(self, found)
+        if not isinstance(found, type) or not is_dataclass(found):
+            raise EngramError(
+                f"{self.name!r} ({self.address}) is no dataclass, but its fields are its options",
+                hint="write @dataclass(frozen=True) above the class",
+            )
+        return found
+
+    def _imported(self) -> Any:
+        """What stands at its address."""
         module, _, attribute = self.address.partition(":")
+        package = module.partition(".")[0]
         try:
             found = import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
         except (ImportError, AttributeError) as problem:
-            package = self.extra or module.partition(".")[0]
+            hint = f"is the package {package!r} installed whole?"
             raise EngramError(
                 f"{self.name!r} cannot be loaded from {self.address} ({problem})",
-                hint=extras.remedy(self.extra)
-                if self.extra
-                else f"is the package {package!r} installed whole?",
+                hint=extras.remedy(self.extra) if self.extra else hint,
             ) from None
-        if lost := [name for name in STATED.get(self.kind, ()) if not hasattr(found, name)]:
+        except Exception as problem:  # whatever somebody else's module does while it is imported
+            told = " ".join(f"{type(problem).__name__}: {problem}".split())
             raise EngramError(
-                f"{self.name!r} ({self.address}) does not state {lost[0]!r}, as {self.kind} do",
-                hint=f"give the class a ClassVar {lost[0]}: see engram.core.arrows",
+                f"{self.name!r} cannot be loaded from {self.address} ({told})",
+                hint=f"the fault is in the package {package!r}: mend it, or uninstall it",
+            ) from problem
+        return found
+
+
+def _check_stated(entry: Entry, found: Any) -> None:
+    """Raise where what a class says of itself is not what the engine reads there."""
+    from engram.core.target import ACCESS
+
+    for name in ("needs", "families"):
+        if not isinstance(getattr(found, name, frozenset()), frozenset):
+            raise EngramError(
+                f"{entry.name!r} ({entry.address}) states {name} as {getattr(found, name)!r}",
+                hint='it is a frozenset of names: frozenset({"tokens"}), say',
             )
-        return found  # type: ignore[return-value]
+    if getattr(found, "access", ACCESS[0]) not in ACCESS:
+        raise EngramError(
+            f"{entry.name!r} ({entry.address}) states access as {found.access!r}",
+            hint=f"it is one of {', '.join(ACCESS)}",
+        )
 
 
 def entries(kind: str) -> dict[str, Entry]:
@@ -95,9 +131,15 @@ def entries(kind: str) -> dict[str, Entry]:
     known: dict[str, Entry] = {}
     for entry in [*_built_in(kind), *_installed(kind)]:
         if entry.name in known:
+            first = known[entry.name]
+            ours = first.address.startswith("engram.")
+            package = entry.address.partition(".")[0]
             raise EngramError(
-                f"two methods in {kind} are called {entry.name!r}",
-                hint=f"rename one: {known[entry.name].address} or {entry.address}",
+                f"two methods in {kind} are called {entry.name!r}: {first.address} and "
+                f"{entry.address}",
+                hint=f"rename the entry point of the package {package!r}, or uninstall it"
+                if ours
+                else "rename one of the entry points, or uninstall its package",
             )
         known[entry.name] = entry
     return dict(sorted(known.items()))
@@ -122,9 +164,8 @@ def find(kind: str, name: str) -> Entry:
 def name_of(method: object) -> str:
     """The catalogue's name of a method or of its class: `MinK` in `min_k.py` is `min-k`."""
     kind = method if isinstance(method, type) else type(method)
-    address = f"{kind.__module__}:{kind.__qualname__}"
     for point in _points():
-        if point.value == address:
+        if _is_at(point.value, kind):
             return point.name
     return kind.__module__.rpartition(".")[2].replace("_", "-")
 
@@ -132,9 +173,8 @@ def name_of(method: object) -> str:
 def kind_of(method: object) -> str:
     """The kind of a method or of its class: "attacks", "recipes", ..."""
     cls = method if isinstance(method, type) else type(method)
-    address = f"{cls.__module__}:{cls.__qualname__}"
     for point in _points():
-        if point.value == address:
+        if _is_at(point.value, cls):
             return point.group.partition(".")[2]
     kind = cls.__module__.split(".")[-2] if "." in cls.__module__ else ""
     if kind not in KINDS:
@@ -143,6 +183,17 @@ def kind_of(method: object) -> str:
             hint="put it into a file of engram/methods/<kind>/, or declare an entry point",
         )
     return kind
+
+
+def _is_at(address: str, cls: type) -> bool:
+    """Whether an entry point means this class: by where it stands, or by a package handing it on.
+
+    Nothing is imported: whoever has the class has imported its package.
+    """
+    module, _, name = address.partition(":")
+    return address == f"{cls.__module__}:{cls.__qualname__}" or (
+        getattr(sys.modules.get(module), name, None) is cls
+    )
 
 
 def class_name(stem: str) -> str:
@@ -191,10 +242,40 @@ def _installed(kind: str) -> Iterator[Entry]:
 
 def _summary(address: str) -> str:
     """First line of a plug-in's docstring, read without importing the module itself."""
-    module = address.partition(":")[0]
     try:
-        spec = find_spec(module)
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # type: ignore
-        return (ast.get_docstring(tree) or "").partition("\n")[0] or f"from {address}"
-    except (ImportError, OSError, AttributeError, TypeError, SyntaxError, ValueError):
+        tree = ast.parse(source_of(address.partition(":")[0]))
+    except (OSError, SyntaxError, ValueError):
         return f"from {address}"
+    return (ast.get_docstring(tree) or "").partition("\n")[0] or f"from {address}"
+
+
+@cache
+def source_of(module: str) -> str:
+    """The text of a module's file; "" where there is none. Nothing is imported.
+
+    Only the outermost package is looked for as an import would, since to find a module inside a
+    package Python runs the package.
+    """
+    path = _file_of(module)
+    return path.read_text(encoding="utf-8") if path else ""
+
+
+def is_package(module: str) -> bool:
+    """Whether a module is a package, with modules inside of it."""
+    path = _file_of(module)
+    return path is not None and path.name == "__init__.py"
+
+
+def _file_of(module: str) -> Path | None:
+    top, *inner = module.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    homes = [Path(home).joinpath(*inner) for home in spec.submodule_search_locations or ()]
+    found = [p for home in homes for p in (home / "__init__.py", home.with_suffix(".py"))]
+    if not inner and spec.origin:
+        found = [Path(spec.origin)]
+    return next((path for path in found if path.is_file() and path.suffix == ".py"), None)

@@ -81,6 +81,28 @@ def test_the_entry_says_what_was_done(answered):
     assert not any(word in text for word in (owner, *records.ids))
 
 
+def test_what_was_forgotten_before_is_told_with_its_entry(answered):
+    root, _, _, records, owner, done = answered
+    target = load(done.target.folder)
+    left = known_records(target)
+    asked = [{"owner": owner}, {"ids": tuple(records.ids[:1])}, {"records": records}]
+    for each in asked:
+        with pytest.raises(EngramError, match="already forgotten") as caught:
+            to_forget(target, left, root=root, **each)
+        assert f"entry 1 of the deletion ledger in {root}, {done.entry.facts['time']}" in str(
+            caught.value
+        )
+        assert "engram verify" in caught.value.hint
+    other = left.trained.owners[0]
+    with pytest.raises(EngramError, match="already forgotten") as caught:
+        to_forget(target, left, owner=(other, owner), root=root)
+    assert "leave the forgotten ones out" in caught.value.hint
+    with pytest.raises(EngramError, match="no entry of the deletion ledger"):
+        to_forget(target, left, owner=owner, root=root / "elsewhere")
+    with pytest.raises(EngramError, match="has no records"):
+        to_forget(target, left, owner="nobody", root=root)
+
+
 def test_the_same_request_again_adds_nothing(answered):
     root, target, known, records, _, done = answered
     again = forget(
@@ -123,6 +145,52 @@ def test_the_certificate_is_for_people_and_holds_no_names(answered):
     assert len(text.encode()) < 200_000
     assert "http-equiv" in text
     assert "<script" not in text
+
+
+def _leaves(value, path=()):
+    if isinstance(value, dict):
+        return [leaf for key, each in value.items() for leaf in _leaves(each, (*path, key))]
+    if isinstance(value, list):
+        return [leaf for place, each in enumerate(value) for leaf in _leaves(each, (*path, place))]
+    return [(path, value)]
+
+
+def test_whatever_is_changed_in_a_certificate_is_noticed(answered):
+    root, _, _, _, _, done = answered
+    found = json.loads((done.certificate.parent / page.JSON).read_text())
+    leaves = _leaves(found)
+    assert len(leaves) > 100
+    for path, value in leaves:
+        changed = json.loads(json.dumps(found))
+        inner = changed
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value + 1 if type(value) in (int, float) else f"{value}x"
+        with pytest.raises(EngramError) as caught:
+            verify(root, changed)
+        assert caught.value.hint, path
+
+
+def test_an_entry_without_the_hash_of_its_certificate_says_what_is_not_checked(answered, tmp_path):
+    _, _, _, _, _, done = answered
+    found = json.loads((done.certificate.parent / page.JSON).read_text())
+    facts = {k: v for k, v in done.entry.facts.items() if k not in ("certificate", "time")}
+    entry = deletions.append(tmp_path, facts)
+    found["entry"] = {"number": 1, "hash": entry.hash, "previous": entry.previous,
+                      "time": entry.facts["time"]}  # fmt: skip
+    (says,) = verify(tmp_path, found).says
+    assert "not checked" in says
+    found["verdict"]["level"] = "removed"
+    with pytest.raises(EngramError, match="'verdict' is not what entry 1"):
+        verify(tmp_path, found)
+
+
+def test_a_certificate_does_not_speak_for_another_target(answered):
+    root, target, _, _, _, done = answered
+    found = json.loads((done.certificate.parent / page.JSON).read_text())
+    with pytest.raises(EngramError, match="tells of another target") as caught:
+        verify(root, found, target.folder)
+    assert "later request" in caught.value.hint
 
 
 def test_verify_says_what_holds(answered):
@@ -280,3 +348,22 @@ def test_a_policy_without_auto_is_refused(answered, refused):
     root, target, *_ = answered
     said = refused("forget", target.folder, "--policy", "p.toml", "--store", root)
     assert "--method is not auto" in said
+
+
+def test_a_model_without_gradients_forgets_by_retraining(engram, refused, tmp_path):
+    table = ["kind,size,weight"]
+    table += [f"{'ab'[i % 2]},{i % 7 + i % 2},{i * 37 % 11}" for i in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    store = ("--store", tmp_path / "runs")
+    made = engram("train", "fit-estimator", "--data", "table.csv", "--label-column", "kind",
+                  "--out", "trees", *store)  # fmt: skip
+    assert made.code == 0, made.err
+    gone = load(tmp_path / "trees").ledger.having("trained")[0]
+    asked = ("forget", "trees", "--ids", gone, "--battery", "quick", "--no-retrain", *store)
+    said = refused(*asked, "--method", "gradient-difference")
+    assert "'trees' is of the family estimator" in said
+    assert "retrain" in said
+    done = engram(*asked)
+    assert done.code == 0, done.err
+    (entry,) = deletions.entries(tmp_path / "runs")
+    assert entry.facts["method"] == "retrain"

@@ -327,6 +327,48 @@ def test_a_moved_base_is_noticed(store, tmp_path):
     assert "reference" not in {a["name"] for a in found.document["attacks"]}
 
 
+def test_a_target_that_is_found_says_where_its_data_are_now(tmp_path):
+    """Where records were read, and how, is no part of a target's id: the last word holds."""
+    lines = ["kind,size,weight"]
+    lines += [f"{'ab'[i % 2]},{i % 7 + i % 2},{i * 37 % 11}" for i in range(40)]
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_text("\n".join(lines) + "\n")
+    run, how = EngineRun(root=tmp_path / "runs"), {"label_column": "kind"}
+    records = data.read(old, **how)
+    made = method("recipes", "fit-estimator")
+
+    def trained(source, options=None):
+        return train(made, records, run, source=str(source), options=options, holdout=0.5)
+
+    blind = trained("made in a program")
+    with pytest.raises(EngramError):
+        known_records(blind)
+    seeing = trained(old, how)
+    assert seeing.fingerprint == blind.fingerprint
+    assert seeing.folder == blind.folder
+    assert (
+        len(known_records(seeing).trained) == len(known_records(load(blind.folder)).trained) == 20
+    )
+    old.rename(new)
+    trained(new, how)
+    assert load(blind.folder).lineage.data == str(new)
+    for source, options in ((old, how), (new, None), (new, {"label": "kind"})):
+        assert trained(source, options).lineage.data_options == how  # these do not lead to them
+    assert load(blind.folder).lineage.data == str(new)
+
+
+def test_a_base_that_was_moved_is_found_where_it_is_now(store, tmp_path):
+    run, old, new = EngineRun(root=tmp_path / "runs"), tmp_path / "old", tmp_path / "new"
+    shutil.copytree(store.base.folder, old)
+    few = store.letters.take(range(8), name="few")
+    for base in (old, new):
+        shutil.move(old, base) if base != old else None
+        tune = method("recipes", "finetune-lm", base=str(base), epochs=1)
+        target = train(tune, few, run, source="", holdout=0.5)
+    assert load(target.folder).lineage.base == str(new)
+    assert load(target.folder).lineage.config["base"] == str(new)
+
+
 def test_public_names_are_there():
     import engram
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engram import data
+from engram.core import EngramError
 from engram.core.ledger import pseudonym
 from engram.engine import load
 from engram.parts.graph import graph_beside
@@ -174,3 +175,16 @@ def test_edges_by_ids_and_what_is_told_of_them():
         named_edges("a-a-a", ("a", "a-a"))
     with pytest.raises(EngramError, match="names no edge"):
         named_edges("a-", ("a",))
+
+
+def test_edges_alone_lack_their_nodes(folder):
+    (folder / "nodes.csv").rename(folder.parent / "nodes.csv")
+    with pytest.raises(EngramError, match=r"has no file of nodes \(nodes\.csv, say\)") as caught:
+        data.read(folder)
+    assert "id, label, features" in caught.value.hint
+    rows = '{"text": "one of many"}\n'
+    (folder / "part.jsonl").write_text(rows)
+    (folder / "edges.csv").unlink()
+    (folder / "edges.jsonl").write_text(rows.replace("many", "several"))
+    with pytest.raises(EngramError, match="holds several data sets"):
+        data.read(folder)  # some files of records, of which one has that name

@@ -16,12 +16,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram import report
-from engram.core import EngramError, Finding
+from engram.core import EngramError, Finding, stream
+from engram.engine.judge import border_pairs
 from engram.report import page, wording
 from engram.report.document import parse
 from engram.report.limits import LARGEST, Limits, shrinking
@@ -277,6 +279,36 @@ def test_every_verdict_that_a_split_can_have_has_a_page(verdict):
     assert title
     said = report.report_json(made.audit(split=verdict))["warnings"]
     assert sum("AUC of 0.871" in warning for warning in said) == (verdict != "clean")
+
+
+def test_near_duplicates_are_named_where_ids_may_be_read():
+    texts = [f"{'the same words as before, and more of them ' * 3} {i // 2}" for i in range(26)]
+    texts += [f"quite another text about the number {i} {i * i} {i + 7}" * 3 for i in range(26)]
+    is_member = np.arange(52) % 2 == 0
+    ids = [f"{'member' if own else 'outsider'}-{i}" for i, own in enumerate(is_member)]
+    seen = split_audit.audit_split(texts, is_member, None, stream(0))
+    found = border_pairs(seen, ids)
+    assert found["pairs_total"] >= 13
+    assert len(found["pairs"]) == 10
+    assert [pair["share"] for pair in found["pairs"]] == [1.0] * 10  # identical texts come first
+    assert all(pair["outsider"].startswith("outsider") for pair in found["pairs"])
+    assert all(pair["member"].startswith("member") for pair in found["pairs"])
+
+    document = made.audit(split="overlapping")
+    assert "near_duplicates" not in report.report_json(document)
+    document["split_audit"] |= found
+    first = found["pairs"][0]
+    told = report.report_json(document)["near_duplicates"]
+    assert told == {"total": found["pairs_total"], "pairs": found["pairs"]}
+    words = Page(report.render_html(document)).words
+    assert f"{first['outsider']} {first['member']} 100 %" in words
+    assert f"The first 10 of {found['pairs_total']}." in words
+    shown = report.render_markdown(document)
+    assert f"{found['pairs_total']} outsiders nearly repeat a member" in shown
+    assert first["outsider"] not in shown
+    story = copy.deepcopy(DOCUMENTS["story"])
+    story["audits"][0]["document"]["split_audit"] |= found
+    assert first["outsider"] not in json.dumps(report.report_json(story))
 
 
 def test_tokens_say_their_numbers(pages):

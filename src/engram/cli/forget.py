@@ -40,7 +40,8 @@ class ForgetOptions(Common):
     """Forget the records in this file; they are found by their content."""
     method: str = ""
     """The unlearner (`engram ls edits`), or auto: the cheapest one that passes the policy. By
-    default the one that the target was prepared for (by sisa, say), else gradient-difference."""
+    default the one that the target was prepared for (by sisa, say), else gradient-difference, or
+    retrain where that is not for its kind of model."""
     compare: str = ""
     """Try these (names with commas between them, or all) and compare them in one table: unlearners,
     and recipes that would have prepared for the request. Nothing is deleted by that."""
@@ -80,12 +81,14 @@ def forget(args: list[str]) -> int:
     limits = read_policy(options.policy) if options.policy else FORGETTING
     run = make_run(options)
     target = load(options.target, run.device)
-    name = options.method or answering(target) or USUAL
+    name = options.method or answering(target) or _usual(target)
     method = None if automatic else catalog.find("edits", name).load()()
     known = known_records(target, options.data)
     asked = data.read(options.records, **columns_of(target)) if options.records else None
     owners = _owners(options.owner, target)
-    records = to_forget(target, known, owner=owners, ids=listed(options.ids), records=asked)
+    records = to_forget(
+        target, known, owner=owners, ids=listed(options.ids), records=asked, root=options.root
+    )
     _tell_of_copies(owners, records)
     if options.compare:
         return _compare(options, target, known, records, run)
@@ -114,6 +117,12 @@ def forget(args: list[str]) -> int:
     )
     _tell(done, attempts, options.json)
     return 0
+
+
+def _usual(target: Target) -> str:
+    """The unlearner where none is named: retraining for models that are not trained by steps."""
+    suits = target.family in catalog.find("edits", USUAL).load().families
+    return USUAL if suits else "retrain"
 
 
 def _owners(asked: str, target: Target) -> tuple[str, ...]:

@@ -91,7 +91,11 @@ def _told(page: Explained) -> str:
     needs = [*page.needs, *packages(page, here=True)]
     if needs:
         lines += ["", "needs:", *(line for each in needs for line in _wrapped(each, "  "))]
-    lines += ["", f"example: {page.example}", *_wrapped(f"paper: {page.paper}", "", "  ")]
+    lines += [
+        "",
+        f"example: {page.example}",
+        *_wrapped(f"paper: {page.paper or 'it names none'}", "", "  "),
+    ]
     return "\n".join([*lines, "", *_verdicts(page)])
 
 

@@ -234,7 +234,7 @@ def edit(args: list[str]) -> int:
     if forget is not None:
         from engram.engine import to_forget
 
-        forget = to_forget(target, known, records=forget)
+        forget = to_forget(target, known, records=forget, root=options.root)
     keep = data.read(options.keep, **columns) if options.keep else known.trained
     gone = set(forget.digests) if forget else set()
     if not options.keep:

@@ -62,8 +62,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """Fetch a public name from its module on first use."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'engram.core' has no attribute {name!r}")
-    return getattr(import_module(f"engram.core.{_HOME_OF[name]}"), name)
+if not TYPE_CHECKING:  # to a type checker every name that is misspelt would be there
+
+    def __getattr__(name: str) -> object:
+        """Fetch a public name from its module on first use."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'engram.core' has no attribute {name!r}")
+        return getattr(import_module(f"engram.core.{_HOME_OF[name]}"), name)

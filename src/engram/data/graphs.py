@@ -29,9 +29,12 @@ ENDS = ("source", "target")
 
 
 def is_graph(folder: Path) -> bool:
-    """Whether a folder holds a graph: it has a file of nodes."""
+    """Whether a folder holds a graph: it has a file of nodes, or of edges and no other data."""
     try:
-        return folder.is_dir() and bool(_files(folder, NODES_FILE))
+        if not folder.is_dir():
+            return False
+        edges = _files(folder, EDGES_FILE)
+        return bool(_files(folder, NODES_FILE) or (edges and edges == _files(folder, "*")))
     except (OSError, ValueError):  # a name that is too long, or holds a zero byte
         return False
 
@@ -72,11 +75,11 @@ def read_graph(folder: Path, wanted: Wanted, limits: Limits) -> Split:
 
 
 def _files(folder: Path, what: str) -> list[Path]:
-    """The data files of this name, whatever their format."""
+    """The data files of this name, or of any (`*`), whatever their format."""
     return sorted(
         path
         for path in folder.glob(f"{what}.*")
-        if path.name.partition(".")[0] == what and ending(path.name)[0] in READERS
+        if what in ("*", path.name.partition(".")[0]) and ending(path.name)[0] in READERS
     )
 
 

@@ -1,9 +1,8 @@
 """Runs the arrows: seeds, ledger, resume, store. `import engram` gives these by name."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from engram.core import EngramError, Finding, Split, Target
+from engram.core import EngramError, Finding, Measure, Split, Target, Transform
 from engram.engine.audit import AuditRun, audit, audit_scores
 from engram.engine.compare import compare
 from engram.engine.demo import demo
@@ -14,7 +13,7 @@ from engram.engine.targets import load
 from engram.engine.train import edit, train, train_on
 
 
-def transform(method: Any, split: Split, run: EngineRun) -> Split:
+def transform(method: Transform, split: Split, run: EngineRun) -> Split:
     """Apply a transform; the given split stays as it is."""
     changed = method(split, run)
     if not len(changed):
@@ -26,7 +25,7 @@ def transform(method: Any, split: Split, run: EngineRun) -> Split:
 
 
 def measure(
-    method: Any, target: Target, splits: Mapping[str, Split], run: EngineRun
+    method: Measure, target: Target, splits: Mapping[str, Split], run: EngineRun
 ) -> tuple[Finding, ...]:
     """Measure a target on named splits."""
     from engram.engine.battery import unsuited

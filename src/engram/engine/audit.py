@@ -17,7 +17,7 @@ from engram import __version__, catalog, families, stats
 from engram.core import SCORED, EngramError, Split, Target, stream
 from engram.engine.battery import Battery, Settings, choose_battery, reference_prints
 from engram.engine.exposed import exposed_owners, exposed_records, extraction_examples
-from engram.engine.judge import Judgement, judge, look_at_split
+from engram.engine.judge import Judgement, border_pairs, judge, look_at_split
 from engram.engine.pictures import trained_pictures
 from engram.engine.run import EngineRun
 from engram.engine.targets import describe, now, observed_of, trace_of
@@ -110,7 +110,7 @@ def audit(
         **_head(name, target),
         "verdict": judgement.verdict,
         "setup": _setup(fair_trial, run, source, chosen),
-        "split_audit": judgement.split_audit,
+        "split_audit": judgement.split_audit | border_pairs(split_audit, labelled.records.ids),
         "headline": judgement.headline,
         "attacks": judgement.attacks,
         "measures": [*judgement.ensemble, *measures],
@@ -377,7 +377,7 @@ def audit_scores(
             "settings": {},
             "environment": {"python": platform.python_version(), "numpy": np.__version__},
         },
-        "split_audit": judgement.split_audit,
+        "split_audit": judgement.split_audit | border_pairs(audit, ids),
         "headline": judgement.headline,
         "attacks": judgement.attacks,
         "measures": judgement.ensemble,

@@ -17,6 +17,7 @@ from engram.core import EngramError, Split, Target
 from engram.core.pseudonyms import pseudonym
 from engram.engine.targets import load
 from engram.engine.train import BusyError
+from engram.report.certificate import certificate, hash_of
 from engram.store import deletions, disk_errors
 
 LONGEST = 200
@@ -106,8 +107,13 @@ def write_down(
     document: Mapping[str, Any],
     evidence: Path,
     root: Path,
+    *,
+    promise: str,
 ) -> deletions.Entry:
-    """Append a request that has been answered to the deletion ledger of the store."""
+    """Append a request that has been answered to the deletion ledger of the store.
+
+    The entry holds the hash of the certificate, which tells of the evidence (`document`).
+    """
     step = after.lineage
     config = {k: v for k, v in step.config.items() if k not in ("keep", "forget")}
     record = (evidence / "run.json").read_bytes()
@@ -126,6 +132,7 @@ def write_down(
             "verdict": document["verdict"]["level"],
         },
     }
+    facts["certificate"] = hash_of(certificate(document, {}, {**facts, "time": ""}, promise))
     parts = (before.fingerprint, after.fingerprint, *asked.records, str(document["id"]))
     return deletions.append(root, {"key": sha256("\n".join(parts).encode()).hexdigest(), **facts})
 
@@ -163,7 +170,14 @@ def verify(
     if what is not None:
         says.append(_check_certificate(known, what, root))
     if folder is not None:
-        says += _check_target(known, folder, root)
+        target = load(folder)  # which compares the weights with their fingerprint
+        if what is not None and what.get("after") != target.fingerprint:
+            raise EngramError(
+                f"the certificate tells of another target: of the weights {what.get('after')}, but "
+                f"those in {folder} are {target.fingerprint}",
+                hint="give the target that this request made: a later request makes another one",
+            )
+        says += _check_target(known, target, folder, root)
     return Verified(len(known), known[-1].hash if known else "", tuple(says))
 
 
@@ -190,17 +204,44 @@ def _check_certificate(
             f"certificate says {str(found.get('hash'))[:16]}...",
             hint="the ledger was written anew, or the certificate belongs to another store",
         )
-    for key in ("by", "method", "before", "after", "records", "owners"):
-        if what.get(key) != entry.facts.get(key):
-            raise EngramError(
-                f"the certificate's {key!r} is not what entry {number} of the ledger says",
-                hint="the certificate was changed after it was written",
-            )
+    _check_words(what, found, entry)
+    if "certificate" not in entry.facts:  # written before entries held it
+        return (
+            f"who asked, records, method, models and verdict are those of entry {number} of the "
+            "ledger; it holds no hash of the certificate, so other numbers in it are not checked"
+        )
     return f"the certificate is entry {number} of the ledger, word for word"
 
 
-def _check_target(known: tuple[deletions.Entry, ...], folder: Path, root: Path) -> list[str]:
-    target = load(folder)  # which compares the weights with their fingerprint
+def _check_words(
+    what: Mapping[str, Any], sealed: Mapping[str, Any], entry: deletions.Entry
+) -> None:
+    """Raise where a certificate says something else than its entry, or than it said at first."""
+    facts, verdict = entry.facts, what.get("verdict")
+    keys = ("by", "method", "config", "before", "after", "records", "owners", "evidence")
+    pairs = [(key, what.get(key), facts.get(key)) for key in keys]
+    said = verdict.get("level") if isinstance(verdict, Mapping) else None
+    pairs += [
+        ("verdict", said, facts.get("evidence", {}).get("verdict")),
+        ("entry", (sealed.get("previous"), sealed.get("time")), (entry.previous, facts["time"])),
+    ]
+    hint = "the certificate was changed after it was written"
+    for key, told, true in pairs:
+        if told != true:
+            raise EngramError(
+                f"the certificate's {key!r} is not what entry {entry.number} of the ledger says",
+                hint=hint,
+            )
+    if facts.get("certificate", hash_of(what)) != hash_of(what):
+        raise EngramError(
+            f"the certificate does not have the hash that entry {entry.number} of the ledger says",
+            hint=f"{hint}: one of its numbers or sentences is another",
+        )
+
+
+def _check_target(
+    known: tuple[deletions.Entry, ...], target: Target, folder: Path, root: Path
+) -> list[str]:
     made = [entry for entry in known if entry.facts.get("after") == target.fingerprint]
     if not made:
         raise EngramError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families, stats
-from engram.core import SCORED, EngramError, Finding, Split, Target, stream
+from engram.core import SCORED, Edit, EngramError, Finding, Split, Target, stream
 from engram.engine.audit import AuditRun, audit, finish, found_run
 from engram.engine.deletion import Asked, alone_on, check_unbranched, write_down
 from engram.engine.deletion_costs import costs_of
@@ -19,7 +19,7 @@ from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.shadows import own_recipe
 from engram.engine.targets import now
-from engram.engine.train import edit, train_on
+from engram.engine.train import check_edits, edit, train_on
 from engram.parts.record_bootstrap import ratio_interval
 from engram.parts.unlearning import mean_loss
 from engram.report.certificate import certificate
@@ -58,7 +58,7 @@ def forget(
     target: Target,
     known: Known,
     records: Split,
-    method: Any,
+    method: Edit,
     run: EngineRun,
     *,
     retrain: bool = True,
@@ -89,6 +89,7 @@ def forget(
     Raises:
         EngramError: Another request on this target is at work, or has left it behind.
     """
+    check_edits(method, target)
     asked = Asked.of(records, by)
     with alone_on(target, run.root):
         if not branch:
@@ -100,8 +101,10 @@ def forget(
         if retrain:
             models[NEVER] = retrain_without(target, known, set(records.ids), run)
         story = _story(request, models, run, battery, evidence, title)
-        entry = write_down(asked, target, edited, story.document, story.folder, run.root)
-    promise = getattr(method, "promise", "approximate")
+        promise = getattr(method, "promise", "approximate")
+        entry = write_down(
+            asked, target, edited, story.document, story.folder, run.root, promise=promise
+        )
     sealed = {"number": entry.number, "hash": entry.hash, "previous": entry.previous}
     page = write_certificate(
         story.folder, certificate(story.document, sealed, entry.facts, promise)

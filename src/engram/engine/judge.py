@@ -11,6 +11,8 @@ from engram.core import EngramError, Finding, Split, stream
 from engram.stats.ensemble import ENSEMBLE, ensemble
 
 FPRS = (0.001, 0.01, 0.05)
+PAIRS = 10
+"""The most near-duplicates across the border that a report lists."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,28 @@ def look_at_split(members: Split, outsiders: Split, seed: int) -> stats.SplitAud
     both = members.joined(outsiders)
     is_member = np.arange(len(both)) < len(members)
     return stats.audit_split(material(both), is_member, both.owners, stream(seed, "split audit"))
+
+
+def border_pairs(audit: stats.SplitAudit, ids: Sequence[str]) -> dict[str, Any]:
+    """Which outsiders nearly repeat which members, the most alike first; nothing where none does.
+
+    Args:
+        audit: Of the split; its rows are those of `ids`.
+        ids: Of the members and outsiders, in the order that was audited.
+    """
+    overlap = audit.overlap
+    if overlap is None or not len(overlap.outsiders):
+        return {}
+    most = np.argsort(-overlap.shares, kind="stable")[:PAIRS]
+    pairs = [
+        {
+            "outsider": ids[overlap.outsiders[row]],
+            "member": ids[overlap.members[row]],
+            "share": round(float(overlap.shares[row]), 4),
+        }
+        for row in most
+    ]
+    return {"pairs": pairs, "pairs_total": len(overlap.outsiders)}
 
 
 def judge(

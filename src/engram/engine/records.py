@@ -7,6 +7,7 @@ from typing import Any
 
 from engram import data
 from engram.core import EngramError, Split, Target
+from engram.engine.forgotten_before import refuse_forgotten
 from engram.engine.targets import load
 from engram.parts.origin_owners import origin_owners_of
 from engram.parts.origins import origins_of
@@ -44,7 +45,8 @@ def known_records(target: Target, source: str = "", options: dict[str, Any] | No
     if not where:
         raise EngramError(
             f"target {target.name!r} does not say which data it was trained on",
-            hint="give it with --data, or audit with --members and --outsiders",
+            hint="give it with --data (in Python as the `source` of known_records), or audit with "
+            "--members and --outsiders",
         )
     everything = data.read(where, **{**target.lineage.data_options, **(options or {})})
     ledger.check(everything)
@@ -63,15 +65,18 @@ def to_forget(
     owner: str | tuple[str, ...] = "",
     ids: tuple[str, ...] = (),
     records: Split | None = None,
+    root: Path | None = None,
 ) -> Split:
     """The records of a deletion request, checked against the ledger.
 
     Exactly one of `owner` (one or several), `ids` and `records` is given. Records are found by
-    their content, and exact copies go with them, whosever they are.
+    their content, and exact copies go with them, whosever they are. `root` is the store whose
+    deletion ledger says when something was forgotten before; by default the usual one.
 
     Raises:
-        EngramError: None or several are given, or one of them was not trained on; where a base of
-            the target was trained on them, or on what was made of them, it says which.
+        EngramError: None or several are given, or one of them was not trained on; where it was
+            forgotten before, it says by which entry of the deletion ledger, and where a base of
+            the target was trained on them, or on what was made of them, which.
     """
     given = [bool(owner), bool(ids), records is not None]
     if sum(given) != 1:
@@ -83,6 +88,7 @@ def to_forget(
     try:
         return _asked_for(target, known, owners, ids, records)
     except EngramError:
+        refuse_forgotten(target, owners, ids, records, root)
         for base in _bases(target):
             if _learnt(base, owners, ids, records):
                 raise EngramError(

@@ -13,16 +13,36 @@ from typing import Any
 import numpy as np
 
 from engram import __version__, catalog, families
-from engram.core import DivergedError, EngramError, Ledger, Lineage, Split, Target, check_disjoint
+from engram.core import (
+    DivergedError,
+    Edit,
+    EngramError,
+    Ledger,
+    Lineage,
+    Recipe,
+    Split,
+    Target,
+    check_disjoint,
+)
+from engram.data import read
 from engram.engine.run import EngineRun
 from engram.engine.targets import load, seal
 from engram.parts.partition import choose, toss
 from engram.parts.processes import launched
-from engram.store import TARGET, DiskFullError, add, disk_errors, expect, run_id
+from engram.store import (
+    TARGET,
+    DiskFullError,
+    add,
+    disk_errors,
+    expect,
+    read_json,
+    run_id,
+    write_json,
+)
 
 
 def train(
-    recipe: Any,
+    recipe: Recipe,
     data: Split,
     run: EngineRun,
     *,
@@ -98,7 +118,7 @@ def _looked_at(data: Split, trained: np.ndarray, share: float, run: EngineRun) -
 
 
 def train_on(
-    recipe: Any,
+    recipe: Recipe,
     data: Split,
     trained: np.ndarray,
     run: EngineRun,
@@ -166,7 +186,7 @@ def anchored(where: str) -> str:
 
 
 def edit(
-    method: Any,
+    method: Edit,
     target: Target,
     keep: Split,
     forget: Split | None,
@@ -175,13 +195,7 @@ def edit(
     out: Path | None = None,
 ) -> Target:
     """Change a target; records in `forget` are marked as forgotten in the new one's ledger."""
-    if target.family not in method.families:
-        raise EngramError(
-            f"{catalog.name_of(method)} edits {', '.join(sorted(method.families))}, "
-            f"but target {target.name!r} is a {target.family}",
-            hint="`engram ls edits` lists the others",
-        )
-    target.require("weights", catalog.name_of(method))
+    check_edits(method, target)
     if forget is not None:
         check_disjoint(forget, keep)
     ledger = target.ledger if forget is None else target.ledger.forgetting(forget.ids)
@@ -190,8 +204,7 @@ def edit(
         method=catalog.name_of(method),
         kind="edits",
         config={
-            # A method may say of itself only what may be written down: not what it deletes.
-            **(method.told() if hasattr(method, "told") else asdict(method)),
+            **_told(method),
             "keep": keep.fingerprint,
             "forget": forget.fingerprint if forget else "",
         },
@@ -205,12 +218,28 @@ def edit(
     return _make(lambda inner: method(target, keep, forget, inner), lineage, ledger, run, out)
 
 
+def check_edits(method: Edit, target: Target) -> None:
+    """Raise where a method does not change targets of this kind, or may not see its weights."""
+    if target.family not in method.families:
+        raise EngramError(
+            f"{catalog.name_of(method)} edits {', '.join(sorted(method.families))}, "
+            f"but target {target.name!r} is of the family {target.family}",
+            hint="`engram ls edits` lists the others; retrain suits most",
+        )
+    target.require("weights", catalog.name_of(method))
+
+
+def _told(method: Any) -> dict[str, Any]:
+    """What a method says of itself: only what may be written down, not what it deletes."""
+    return method.told() if hasattr(method, "told") else asdict(method)
+
+
 def _make(work: Any, lineage: Lineage, ledger: Ledger, run: EngineRun, out: Path | None) -> Target:
     """Do the work in a folder named by its inputs, resume it there, and find it if it is done."""
     name = run_id(lineage.method, **_inputs(lineage, ledger))
     folder = out or run.root / name
     if found := _done(folder, name, run):
-        return found
+        return _placed(found, lineage, run)
     scratch, processes = folder / f".work-{name}", launched()
     fresh = not folder.exists()
     try:
@@ -270,6 +299,40 @@ def _inputs(lineage: Lineage, ledger: Ledger) -> dict[str, Any]:
         inputs.pop(place, None)
     inputs["config"] = {k: v for k, v in inputs["config"].items() if k != "base"}
     return inputs
+
+
+def _placed(target: Target, asked: Lineage, run: EngineRun) -> Target:
+    """A found target, whose record says where its data and its base are now.
+
+    That is not among its inputs, so it may have been trained when they lay elsewhere, or from
+    records that were not read from there at all. Its record is changed where what is named now
+    does hold them: of the base that was seen when the lineage was made.
+    """
+    known = target.lineage
+    if known.kind != "recipes" or target.folder is None:
+        return target
+    places = {"base": asked.base, "config": asked.config}
+    if _moved(known, asked) and _holds(asked):
+        places |= {"data": asked.data, "data_options": asked.data_options}
+    lineage = replace(known, **places)
+    if lineage.to_json() == known.to_json() or not launched().is_first:
+        return target
+    path = target.folder / TARGET
+    write_json(path, {**read_json(path), "lineage": lineage.to_json()})
+    add(run.root, target.folder)
+    return replace(target, lineage=lineage)
+
+
+def _moved(known: Lineage, asked: Lineage) -> bool:
+    return (known.data, dict(known.data_options)) != (asked.data, dict(asked.data_options))
+
+
+def _holds(asked: Lineage) -> bool:
+    """Whether the data that are named now, read so, are those that were trained on."""
+    try:
+        return read(asked.data, **asked.data_options).fingerprint == asked.fingerprint
+    except (EngramError, TypeError):  # records that were made in a program have no place
+        return False
 
 
 def _done(folder: Path, name: str, run: EngineRun) -> Target | None:

@@ -4,10 +4,9 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from engram.catalog import is_package, source_of
 from engram.core.errors import EngramError
 
 
@@ -44,7 +43,12 @@ def read_class(address: str) -> Source:
     module, _, name = address.partition(":")
     tree = _tree(module)
     if tree is None:
-        raise EngramError(f"the file of {address} cannot be found")
+        raise EngramError(
+            f"the file of {address} cannot be found",
+            hint=f"is the package {module.partition('.')[0]!r} installed whole?",
+        )
+    if not any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body):
+        return read_class(f"{_handed_on(tree, module, name, address)}:{name}")
     fields: dict[str, Field] = {}
     constants: dict[str, Any] = {}
     for body, where in _lines_of_descent(module, name):
@@ -55,27 +59,31 @@ def read_class(address: str) -> Source:
 
 @cache
 def _tree(module: str) -> ast.Module | None:
-    text = _source(module)
-    return ast.parse(text) if text else None
+    text = source_of(module)
+    try:
+        return ast.parse(text) if text else None
+    except (SyntaxError, ValueError) as problem:
+        raise EngramError(
+            f"the file of {module} is not Python ({problem})",
+            hint=f"the fault is in the package {module.partition('.')[0]!r}: mend it, or "
+            "uninstall it",
+        ) from None
 
 
-@cache
-def _source(module: str) -> str:
-    """The text of a module's file; "" where there is none. Nothing is imported.
-
-    Only the outermost package is looked for as an import would, since to find a module inside a
-    package Python runs the package.
-    """
-    top, *inner = module.split(".")
-    spec = find_spec(top)
-    if spec is None:
-        return ""
-    homes = [Path(home).joinpath(*inner) for home in spec.submodule_search_locations or ()]
-    found = [p for home in homes for p in (home / "__init__.py", home.with_suffix(".py"))]
-    if not inner and spec.origin:
-        found = [Path(spec.origin)]
-    path = next((path for path in found if path.is_file() and path.suffix == ".py"), None)
-    return path.read_text(encoding="utf-8") if path else ""
+def _handed_on(tree: ast.Module, module: str, name: str, address: str) -> str:
+    """The module from which a package takes a class that it only hands on."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            package = module.split(".")
+            if node.level and not is_package(module):
+                package = package[:-1]
+            above = package[: len(package) - node.level + 1] if node.level else []
+            if (found := ".".join([*above, *filter(None, [node.module])])) != module:
+                return found
+    raise EngramError(
+        f"the file of {address} holds no class of this name",
+        hint="an entry point is package.module:Class",
+    )
 
 
 def _lines_of_descent(module: str, name: str) -> Iterator[tuple[ast.ClassDef, str]]:
@@ -132,7 +140,7 @@ def _written(node: ast.expr, module: str) -> str:
         return _written(node, where) if where else node.id
     if _is_part(node):
         return repr(_value(node, module))
-    return " ".join((ast.get_source_segment(_source(module), node) or ast.unparse(node)).split())
+    return " ".join((ast.get_source_segment(source_of(module), node) or ast.unparse(node)).split())
 
 
 def _constants(body: ast.ClassDef, module: str) -> Iterator[tuple[str, Any]]:

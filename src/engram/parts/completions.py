@@ -232,7 +232,7 @@ class Client:
                 status, wait, data = self._send(route, body)
             except (OSError, HTTPException) as problem:
                 _check_certificate(self.address, problem)
-                status, wait, data, reason = 0, None, b"", _reason(problem)
+                status, wait, data, reason = 0, None, b"", _reason(problem, self.patience.timeout)
             else:
                 reason = f"it answers {status}{said(data, ': ')}"
             if status == 200:
@@ -394,10 +394,10 @@ def _retry_after(said: str | None) -> float | None:
         return None
 
 
-def _reason(problem: BaseException) -> str:
+def _reason(problem: BaseException, timeout: float | None = None) -> str:
     inner = problem.reason if isinstance(problem, URLError) else problem
     if isinstance(inner, TimeoutError):
-        return "no answer in time"
+        return f"no whole answer within {timeout:g} seconds" if timeout else "no answer in time"
     told = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return " ".join(str(told).split())[:120]
 

@@ -5,6 +5,7 @@ knows the ids can check (`engram.core.ledger.pseudonym`).
 """
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -99,6 +100,12 @@ def certificate(
         "entry": {**entry, "time": facts["time"]},
         "evidence": facts["evidence"],
     }
+
+
+def hash_of(document: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a certificate says, but for the entry of the ledger, which holds it."""
+    said = {key: value for key, value in document.items() if key != "entry"}
+    return sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def render(document: Mapping[str, Any]) -> str:

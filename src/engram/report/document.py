@@ -73,6 +73,19 @@ class SplitAudit:
     verdict: SplitVerdict
     sentence: str
     findings: tuple[Finding, ...]
+    pairs: tuple["NearPair", ...] = ()
+    """Outsiders that nearly repeat a member, the most alike first; not more than a few."""
+    pairs_total: int = 0
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Ids of an outsider and of the member that it nearly repeats."""
+
+    outsider: str
+    member: str
+    share: float
+    """How much of their text is the same, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -480,7 +493,12 @@ def _setup(node: Node) -> Setup:
 def _split_audit(node: Node) -> SplitAudit:
     verdict = node["verdict"].choice(get_args(SplitVerdict))
     sentence = node["sentence"].text()
-    return SplitAudit(verdict, sentence, findings_of(node["findings"]))  # type: ignore[arg-type]
+    pairs = tuple(
+        NearPair(pair["outsider"].text(), pair["member"].text(), pair["share"].share())
+        for pair in node.get("pairs", []).items()
+    )
+    total = node.get("pairs_total", len(pairs)).count()
+    return SplitAudit(verdict, sentence, findings_of(node["findings"]), pairs, total)  # type: ignore[arg-type]
 
 
 def _headline(node: Node, attacks: tuple[AttackResult, ...]) -> Headline:

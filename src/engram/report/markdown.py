@@ -87,6 +87,7 @@ def _audit(doc: AuditDocument) -> list[str]:
         "",
         f"**The split**, audited without the model: {escaped(doc.split_audit.sentence)}",
         "",
+        *_near_pairs(doc),
         *_headline(doc),
         *_attack_table(doc),
     ]
@@ -100,6 +101,19 @@ def _audit(doc: AuditDocument) -> list[str]:
             lines += ["", f"**{title}**", "", *(f"- {escaped(one)}" for one in entries[:20])]
     lines += ["", _signature(doc)]
     return lines
+
+
+def _near_pairs(doc: AuditDocument) -> list[str]:
+    """How alike the sides are where they are; ids are left to `report.html` and `report.json`."""
+    split = doc.split_audit
+    if not split.pairs:
+        return []
+    shares = ", ".join(f"{pair.share:.0%}" for pair in split.pairs)
+    return [
+        f"{split.pairs_total:,} outsiders nearly repeat a member; of their text the most alike "
+        f"share {shares}.",
+        "",
+    ]
 
 
 def _headline(doc: AuditDocument) -> list[str]:

@@ -15,7 +15,7 @@ _KEYS = ("method", "name", "value", "low", "high", "n", "unit", "split")
 def of_document(document: Document) -> dict[str, Any]:
     """`{"engram", "target", "findings", "records", "warnings"}`, and a story's `audits`."""
     if isinstance(document, AuditDocument):
-        return _audit(document)
+        return _audit(document) | _near_duplicates(document)
     if isinstance(document, ComparisonDocument):
         return _comparison(document)
     if isinstance(document, MeasurementDocument):
@@ -61,6 +61,25 @@ def _audit(doc: AuditDocument) -> dict[str, Any]:
         "findings": found,
         "records": RECORDS,
         "warnings": [*_about_the_split(doc), *_other_warnings(doc), *_missing(doc)],
+    }
+
+
+def _near_duplicates(doc: AuditDocument) -> dict[str, Any]:
+    """Ids of outsiders and of the members that they nearly repeat, where there are such.
+
+    A story says none: of what was forgotten it names nothing here.
+    """
+    split = doc.split_audit
+    if not split.pairs:
+        return {}
+    return {
+        "near_duplicates": {
+            "total": split.pairs_total,
+            "pairs": [
+                {"outsider": each.outsider, "member": each.member, "share": each.share}
+                for each in split.pairs
+            ],
+        }
     }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from engram.core.finding import Finding
 from engram.stats.checks import check_lengths
@@ -40,6 +40,8 @@ class Overlap:
     """Rows of the outsiders that have a near-duplicate among the members."""
     members: Int[np.ndarray, " hits"]
     """For each of them, the row of one such member."""
+    shares: Float[np.ndarray, " hits"]
+    """For each of these pairs, the Jaccard similarity: the share of shingles that both have."""
     looked_at: int
     """How many outsiders were compared: all of them unless the texts are too alike to afford it."""
     n_outsiders: int
@@ -75,13 +77,14 @@ def near_duplicates(
     heads = _prefixes(sets)
     index = heads[members].T.tocsr()
     visited, cost = _affordable(heads[outsiders], index, rng, budget)
-    found: dict[int, int] = {}
+    found: dict[int, tuple[int, float]] = {}
     for block in np.split(visited, _block_ends(cost)):
         left, right = _candidates(heads[outsiders[block]], index)
         found |= _similar(sets, outsiders[block][left], members[right])
     hits = np.array(sorted(found), dtype=np.int64)
-    partners = np.array([found[row] for row in sorted(found)], dtype=np.int64)
-    return Overlap(hits, partners, len(visited), len(outsiders), kind)
+    partners = np.array([found[row][0] for row in sorted(found)], dtype=np.int64)
+    shares = np.array([found[row][1] for row in sorted(found)], dtype=np.float64)
+    return Overlap(hits, partners, shares, len(visited), len(outsiders), kind)
 
 
 def shingle_sets(texts: Sequence[str]) -> tuple["csr_array", str]:
@@ -150,9 +153,12 @@ def _similar(
     sets: "csr_array",
     outsiders: Int[np.ndarray, " pairs"],
     members: Int[np.ndarray, " pairs"],
-) -> dict[int, int]:
-    """The outsiders among candidate pairs that are truly similar, each with one such member."""
-    found: dict[int, int] = {}
+) -> dict[int, tuple[int, float]]:
+    """The outsiders among candidate pairs that are truly similar, each with one such member.
+
+    Beside the member stands how similar it is.
+    """
+    found: dict[int, tuple[int, float]] = {}
     sizes = np.diff(sets.indptr).astype(np.int64)
     small = np.minimum(sizes[outsiders], sizes[members])
     large = np.maximum(sizes[outsiders], sizes[members])
@@ -165,7 +171,9 @@ def _similar(
         shared = np.asarray(sets[left].multiply(sets[right]).sum(axis=1)).ravel()
         union = sizes[left] + sizes[right] - shared
         similar = shared >= SIMILARITY * union - 1e-9
-        found.update(zip(left[similar].tolist(), right[similar].tolist(), strict=True))
+        shares = shared[similar] / union[similar]
+        pairs = zip(right[similar].tolist(), shares.tolist(), strict=True)
+        found.update(zip(left[similar].tolist(), pairs, strict=True))
         outsiders, members = outsiders[step:], members[step:]
         waiting = ~np.isin(outsiders, left[similar])
         outsiders, members = outsiders[waiting], members[waiting]
