@@ -116,12 +116,7 @@ def dispatch(args: list[str]) -> int:
         return 0
     with _ending_at_once():
         module = import_module(f"engram.cli.{COMMANDS[args[0]][0]}")
-    try:
-        return int(getattr(module, args[0])(args[1:]) or 0)
-    except SystemExit as stop:  # of a `--help` that has been answered
-        if not isinstance(stop.code, int | None):
-            raise
-        return stop.code or 0
+    return int(getattr(module, args[0])(args[1:]) or 0)
 
 
 @contextmanager
