@@ -10,6 +10,7 @@ import pytest
 
 from engram.core import EngramError, Split
 from engram.data import output, read, write
+from engram.data.writing import umask
 
 TEXTS = ('a "quoted", word', "two\nlines", "naïve 日本語", "", "=1+1", " spaced ")
 
@@ -31,7 +32,7 @@ def test_what_was_written_is_read_back(split, tmp_path, name):
     assert again.fingerprint == split.fingerprint
     assert (again.ids, again.owners, again.texts) == (split.ids, split.owners, split.texts)
     assert os.listdir(tmp_path) == [name]
-    assert path.stat().st_mode & 0o777 == 0o666 & ~output._umask()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
 
 
 def test_canaries_come_back(tmp_path, split):

@@ -138,9 +138,7 @@ class Split:
         if name not in self.records.column_names:
             raise EngramError(
                 f"split {self.name!r} has no column {name!r}; it has {', '.join(self.columns)}",
-                hint=nearest(name, self.columns, "say which column with --text-column NAME")
-                if name != "prompt"
-                else "give each record its whole text in `text`, and how that begins in `prompt`",
+                hint=nearest(name, self.columns, "say which column with --text-column NAME"),
             )
         return self.records.column(name)
 

@@ -18,6 +18,7 @@ from engram.core.split import Split
 from engram.data import context
 from engram.data.files import ending
 from engram.data.picture_output import write_pictures
+from engram.data.writing import umask, unwritable
 
 WRITTEN = ".jsonl, .csv, .tsv or .parquet (.jsonl, .csv and .tsv also with .gz)"
 
@@ -98,24 +99,14 @@ def _whole(path: Path) -> Iterator[BufferedIOBase]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(part).chmod(0o666 & ~_umask())
+        Path(part).chmod(0o666 & ~umask())
         Path(part).replace(path)
         part = None
     except OSError as problem:
-        raise EngramError(
-            f"{path} cannot be written ({problem.strerror or problem})",
-            hint="is there such a folder, with space and the right to write?",
-        ) from problem
+        raise unwritable(path, problem) from problem
     finally:
         if part is not None:
             Path(part).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """What new files may not allow; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _write_text(table: pa.Table, stream: BufferedIOBase, suffix: str) -> None:

@@ -21,6 +21,7 @@ from engram.core.split import Split
 from engram.data import context
 from engram.data.columns import FEATURES, LABEL
 from engram.data.pictures import MOST, PLACES
+from engram.data.writing import umask, unwritable
 from engram.parts.image_files import require_pillow
 from engram.parts.images import SHAPE
 from engram.parts.origins import ORIGINS
@@ -71,16 +72,11 @@ def write_pictures(
     try:
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         _fill(part, rounded, [int(side) for side in split.shared[SHAPE]], *listed)
-        mask = os.umask(0o077)  # it can only be read by setting it
-        os.umask(mask)
-        part.chmod(0o777 & ~mask)
+        part.chmod(0o777 & ~umask())
         part.rename(path)
         part = None
     except OSError as problem:
-        raise EngramError(
-            f"{path} cannot be written ({problem.strerror or problem})",
-            hint="is there such a folder, with space and the right to write?",
-        ) from problem
+        raise unwritable(path, problem) from problem
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)

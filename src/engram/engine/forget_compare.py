@@ -33,6 +33,7 @@ from engram.engine.records import Known
 from engram.engine.run import EngineRun
 from engram.engine.targets import now
 from engram.engine.train import BusyError, edit
+from engram.report.wording import counted
 from engram.stats.residual import GONE, HIDDEN, KEPT, verdict
 from engram.store import DiskFullError, run_id
 
@@ -213,7 +214,7 @@ def _story(
         battery="quick",
         source=f"{known.source}: trained records against held-out ones",
     )
-    ways, forgotten = _counted(len(models) - 2, "way"), _counted(len(records), "record")
+    ways, forgotten = counted(len(models) - 2, "ways"), counted(len(records), "records")
     rows, chance = compare(models, {BEFORE: before}, keep, records, known.held_out, run)
     rows.append(row_of(models, _beforehand(made)))
     document = {
@@ -233,10 +234,6 @@ def _story(
         "audits": [{"title": BEFORE, "document": before.document}],
     }
     return finish(folder, document, run.root)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _best(rows: list[dict[str, Any]], chance: Mapping[str, float]) -> dict[str, str]:

@@ -108,6 +108,7 @@ def responses(
             "take those records out",
         )
         return texts, starts
+    _check_prompts(split, prompt)
     if response not in split.columns and "text" in split.columns:
         texts, prompts = list(split.texts), _strings(split, prompt)
         starts = [len(p) if t.startswith(p) else -1 for t, p in zip(texts, prompts, strict=True)]
@@ -145,15 +146,18 @@ def prompts_and_responses(split: Split) -> tuple[list[str], list[str]]:
         EngramError: There is no column `prompt` or neither `response` nor `text`, they are no
             strings, or the text does not hold them.
     """
-    if not has_prompts(split):
-        raise EngramError(
-            f"split {split.name!r} has no column 'prompt'; it has {', '.join(split.columns)}",
-            hint="give every record a column prompt, and a column response (or a text that begins "
-            "with the prompt)",
-        )
     texts, starts = responses(split)
     pairs = list(zip(texts, starts, strict=True))
     return [text[:start] for text, start in pairs], [text[start:] for text, start in pairs]
+
+
+def _check_prompts(split: Split, prompt: str) -> None:
+    if prompt not in split.columns:
+        raise EngramError(
+            f"split {split.name!r} has no column {prompt!r}; it has {', '.join(split.columns)}",
+            hint=f"give every record a column {prompt}, and a column response (or a text that "
+            "begins with the prompt)",
+        )
 
 
 def joined(prompt: str, response: str) -> str:
