@@ -325,3 +325,12 @@ def data() -> Path:
     if not where or not Path(where).is_dir():
         pytest.skip("ENGRAM_DATA names no folder of real data")
     return Path(where)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """Where tests in a browser keep screenshots: what ENGRAM_SCREENSHOTS names, if it does."""
+    named = os.environ.get("ENGRAM_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -168,10 +168,15 @@ def viewing(path, cwd):
     assert process.returncode == 0
 
 
-def walk(address, browser, dark):
+def walk(address, browser, dark, pictures):
     """Lists, filters, opens a target and a record, compares two runs: what the story left."""
     page = browser.new_page(base_url=address, color_scheme="dark" if dark else "light")
     page.set_default_timeout(15_000)
+
+    def keep(what):
+        name = f"wheel-{what}-{'dark' if dark else 'light'}.png"
+        page.screenshot(path=pictures / name, full_page=True)
+
     refused = []  # a page that is left drops what it still waits for: that is "aborted"
     page.on("requestfailed", lambda r: "ABORTED" in r.failure or refused.append(r.url))
     page.goto("/")
@@ -180,18 +185,22 @@ def walk(address, browser, dark):
     page.wait_for_load_state()
     page.get_by_label("Kind").select_option("audit")
     page.wait_for_url("**kind=audit**")
+    keep("filtered")
     boxes = page.get_by_role("checkbox")
     for number in range(2):
         boxes.nth(number).check()
     page.get_by_role("button", name="Compare the marked").click()
     page.get_by_role("heading", name="Side by side").wait_for()
     assert page.locator(".curve").count() == 2
+    keep("compared")
     page.goto("/targets?q=finetune-lm")
     page.locator("#list tbody th a, #list tbody td a").first.click()
     page.get_by_role("heading", name="Lineage").wait_for()
+    keep("target")
     page.get_by_role("link", name="trained", exact=True).click()
     page.locator("#records tbody a").first.click()
     page.get_by_role("heading", name="In which targets").wait_for()
+    keep("record")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert not refused
     return ground
@@ -199,7 +208,7 @@ def walk(address, browser, dark):
 
 @pytest.mark.slow
 def test_in_an_empty_environment_the_story_is_told_and_looked_at(
-    empty, installed, elsewhere, tmp_path
+    empty, installed, elsewhere, tmp_path, pictures
 ):
     said = empty("demo", "--quick", "--out", "demo", "--json")
     assert said.returncode == 0, said.stderr
@@ -222,6 +231,8 @@ def test_in_an_empty_environment_the_story_is_told_and_looked_at(
     ):
         arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        grounds = [walk(address, browser, dark) for dark in (False, True)]
+        grounds = [walk(address, browser, dark, pictures) for dark in (False, True)]
         browser.close()
     assert grounds[0] != grounds[1], "dark is not another colour"
+    kept = [path for path in pictures.glob("wheel-*.png") if path.stat().st_size]
+    assert len(kept) == 2 * 4, "list, comparison, target and record, in light and dark"

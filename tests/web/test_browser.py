@@ -63,14 +63,6 @@ def browser():
         found.close()
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    named = os.environ.get("ENGRAM_SCREENSHOTS")
-    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @pytest.fixture
 def page(browser, address):
     """A page whose browser must not complain: no script fails, nothing is refused."""
