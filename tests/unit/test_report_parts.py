@@ -95,6 +95,18 @@ def test_reference_lines_and_units_are_named_in_the_figure():
     assert ">score (nats)</text>" in small
 
 
+def test_a_long_unit_stands_below_the_word_chance():
+    rows = [("one", Finding("AUC", 0.7, 0.6, 0.8, 40), 2)]
+    heights = {}
+    for unit in ("AUC", "of outsiders score lower or as high"):
+        drawn = charts.interval_rows("x", rows, (0.0, 1.0), 0.5, width=400, unit=unit)
+        places = re.findall(r'<text x="[\d.]+" y="([\d.]+)"[^>]*>(chance|AUC|of outsiders)', drawn)
+        heights[unit] = {word: float(y) for y, word in places}
+    short, long = heights.values()
+    assert abs(short["chance"] - short["AUC"]) < 2
+    assert long["of outsiders"] - long["chance"] > 12
+
+
 def test_chance_is_drawn_where_it_is_and_not_at_the_floor():
     found = [Finding("exposure", v, v - 0.5, v + 0.5, 9, unit="bits") for v in (2.0, 4.0)]
     useful = [Finding("perplexity", v, v - 1, v + 1, 9) for v in (20.0, 30.0)]

@@ -26,6 +26,8 @@ from engram.report.svg import (
     ticks,
 )
 
+TICK = 6.5
+"""Pixels that a character below a scale takes, at the most on the average."""
 FLOOR = 1e-3
 """The lowest rate on either axis of an ROC chart."""
 _DECADES = (0.001, 0.01, 0.1, 1.0)
@@ -120,9 +122,12 @@ def interval_rows(
     low, high = domain or _domain([finding for _, finding, _ in rows])
     scale, bottom = Linear(low, high, 16, width - 16), 40 * len(rows) + 2
     parts = _grid_below(scale, bottom, rows, rule)
+    below = 30
     if rule is not None and low <= rule <= high:
         parts.append(line(scale(rule), 0, scale(rule), bottom, "chance"))
         parts.append(text(scale(rule), bottom + 29, "chance", text_anchor="middle", class_="tick"))
+        if scale(rule) + 24 > width - TICK * len(unit):  # they would lie on one another
+            below = 46
     for place_, (label, finding, series) in enumerate(rows):
         y = 40 * place_ + 28
         shown = f"{wording.value_of(finding)} {wording.interval_of(finding)}"
@@ -132,9 +137,10 @@ def interval_rows(
             text(width, y - 12, shown, text_anchor="end", class_="halo"),
             *_interval(finding, scale, y, f"s{series}"),
         ]
-    parts.append(text(width, bottom + 30, unit, text_anchor="end", class_="tick"))
+    parts.append(text(width, bottom + below, unit, text_anchor="end", class_="tick"))
     desc = "; ".join(f"{label}: {finding}" for label, finding, _ in rows)
-    return chart(width, bottom + (36 if unit or rule is not None else 20), title, desc, *parts)
+    height = bottom + (below + 6 if unit or rule is not None else 20)
+    return chart(width, height, title, desc, *parts)
 
 
 def _domain(findings: Sequence[Finding]) -> tuple[float, float]:
